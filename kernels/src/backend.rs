@@ -1,0 +1,235 @@
+//! The trait behind which every implementation stands.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{BackendError, ParseError};
+use crate::operands::{Inputs, Outputs};
+use crate::problem::Problem;
+
+/// The name of a backend: `naive`, `simd/avx2`, `candle/cpu`, `libtorch/cuda:0`.
+///
+/// The part before the slash is the implementation, the part after it the device or the
+/// instruction set.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BackendId(Cow<'static, str>);
+
+impl BackendId {
+    /// A name known at compile time.
+    pub const fn new(id: &'static str) -> Self {
+        BackendId(Cow::Borrowed(id))
+    }
+
+    /// The whole name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The implementation: the part before the slash.
+    pub fn implementation(&self) -> &str {
+        self.0.split('/').next().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for BackendId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for BackendId {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || "/:_-.".contains(c);
+        if text.is_empty() || !text.chars().all(legal) {
+            return Err(ParseError::Value {
+                key: "backend".into(),
+                found: text.into(),
+                expected: "a name such as naive, simd/avx2 or candle/cuda:0".into(),
+            });
+        }
+        Ok(BackendId(Cow::Owned(text.into())))
+    }
+}
+
+/// Who allocates the results, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// Once, before the timed region.
+    Reused,
+    /// By the library, in every call.
+    PerCall,
+}
+
+crate::named_enum!(Allocation, "allocation", {
+    Allocation::Reused => "reused",
+    Allocation::PerCall => "per_call",
+});
+
+/// What a backend is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendInfo {
+    /// Version of the implementation or library.
+    pub version: String,
+    /// The device it runs on.
+    pub device: String,
+    /// The instruction set it uses, as far as it is known.
+    pub isa: String,
+    /// Threads it may use.
+    pub threads: usize,
+}
+
+/// How accurate a backend promises to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contract {
+    /// Every element within its own error bound.
+    Componentwise,
+    /// Every error within the bound of the largest magnitude in its row: small results may be
+    /// relatively wrong.
+    Normwise,
+}
+
+crate::named_enum!(Contract, "contract", {
+    Contract::Componentwise => "componentwise",
+    Contract::Normwise => "normwise",
+});
+
+/// To which type an intermediate value is rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounded {
+    /// f32.
+    F32,
+    /// The storage type of the problem.
+    Storage,
+}
+
+crate::named_enum!(Rounded, "rounding", {
+    Rounded::F32 => "f32",
+    Rounded::Storage => "storage",
+});
+
+/// What a backend declares about its numerics on one problem. It enters the error bound, and
+/// every report shows it: a backend cannot slip to a weaker promise silently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declaration {
+    /// How results are judged.
+    pub contract: Contract,
+    /// Rounding of the attention probabilities before the product with V.
+    pub probabilities: Rounded,
+    /// Rounding of RoPE's tables.
+    pub tables: Rounded,
+    /// Whether results below the smallest normal may be flushed to zero.
+    pub flushes_subnormals: bool,
+    /// Who allocates the results.
+    pub allocation: Allocation,
+    /// Which path runs: `fused`, `composed`, a kernel's name.
+    pub path: Cow<'static, str>,
+}
+
+impl Declaration {
+    /// The strictest promise: componentwise, everything in f32, subnormals kept, results reused.
+    pub const fn strict(path: &'static str) -> Self {
+        Declaration {
+            contract: Contract::Componentwise,
+            probabilities: Rounded::F32,
+            tables: Rounded::F32,
+            flushes_subnormals: false,
+            allocation: Allocation::Reused,
+            path: Cow::Borrowed(path),
+        }
+    }
+
+    /// What a library promises: normwise, results allocated in each call.
+    pub fn library(path: impl Into<Cow<'static, str>>) -> Self {
+        Declaration {
+            contract: Contract::Normwise,
+            allocation: Allocation::PerCall,
+            path: path.into(),
+            ..Declaration::strict("")
+        }
+    }
+
+    /// The numerics in a few words, for reports.
+    pub fn numerics(&self) -> String {
+        let mut words = vec!["f32 accumulation"];
+        if self.probabilities == Rounded::Storage {
+            words.push("P in the storage type");
+        }
+        if self.tables == Rounded::Storage {
+            words.push("tables in the storage type");
+        }
+        if self.flushes_subnormals {
+            words.push("subnormals flushed");
+        }
+        words.join(", ")
+    }
+}
+
+/// Whether a backend can compute a problem with exactly its semantics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// It can.
+    Yes,
+    /// It cannot, and why: a real limit of the implementation, in words for its users.
+    No(Cow<'static, str>),
+}
+
+impl Support {
+    /// The reason against it, if there is one.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Support::Yes => None,
+            Support::No(reason) => Some(reason),
+        }
+    }
+}
+
+/// An implementation on one device, instruction set and thread count.
+///
+/// Semantics live in the problem. A backend that cannot do exactly those answers
+/// [`Support::No`]; it never approximates them by something similar. Where a library's fused
+/// operation means something else, the backend composes the library's primitives and says so in
+/// its [`Declaration::path`].
+pub trait Backend: Send + Sync {
+    /// Its name.
+    fn id(&self) -> &BackendId;
+
+    /// Version, device, instruction set, threads.
+    fn info(&self) -> BackendInfo;
+
+    /// Whether it computes this problem. Pure and cheap.
+    fn supports(&self, problem: &Problem) -> Support;
+
+    /// What it promises about its numerics on this problem. Pure and cheap.
+    fn declares(&self, problem: &Problem) -> Declaration;
+
+    /// Uploads the inputs, allocates what can be allocated, builds tables. Never timed.
+    ///
+    /// # Errors
+    /// [`BackendError`] when the problem is not supported or the library fails.
+    fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError>;
+}
+
+/// A problem on its device, ready to run.
+pub trait Prepared {
+    /// Computes the results once: with [`sync`](Prepared::sync), the only call in the timed
+    /// region. May return before the device is done.
+    ///
+    /// # Errors
+    /// [`BackendError`] when the library fails.
+    fn run(&mut self) -> Result<(), BackendError>;
+
+    /// Returns when all enqueued work is done.
+    ///
+    /// # Errors
+    /// [`BackendError`] when the library fails.
+    fn sync(&mut self) -> Result<(), BackendError>;
+
+    /// Downloads the results of the last run. Never timed.
+    ///
+    /// # Errors
+    /// [`BackendError`] when the library fails.
+    fn outputs(&mut self) -> Result<Outputs, BackendError>;
+}

@@ -1,0 +1,3 @@
+//! stub
+use crate::Registry;
+pub(crate) fn register(_registry: &mut Registry, _threads: usize) {}

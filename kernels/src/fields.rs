@@ -1,0 +1,209 @@
+//! The one text form of problems: `<operation> <dtype> key=value …`.
+//!
+//! Repro lines, suite entries and the timing protocol all pass through [`Fields`], so that a
+//! problem means the same wherever it is written.
+
+use std::fmt::{self, Write as _};
+use std::str::FromStr;
+
+use crate::error::ParseError;
+
+/// The fields of a problem text while they are being read.
+#[derive(Clone, Debug)]
+pub struct Fields {
+    op: String,
+    unread: Vec<(String, String)>,
+    asked: Vec<&'static str>,
+}
+
+impl Fields {
+    /// Fields from pairs.
+    ///
+    /// # Errors
+    /// [`ParseError::Twice`].
+    pub fn new(op: &str, pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self, ParseError> {
+        let mut fields = Fields { op: op.into(), unread: Vec::new(), asked: Vec::new() };
+        for (key, value) in pairs {
+            if fields.unread.iter().any(|(k, _)| *k == key) {
+                return Err(ParseError::Twice { key });
+            }
+            fields.unread.push((key, value));
+        }
+        Ok(fields)
+    }
+
+    /// Fields from words of the form `key=value`.
+    ///
+    /// # Errors
+    /// [`ParseError::NotAField`], [`ParseError::Twice`].
+    pub fn from_words<'a>(op: &str, words: impl IntoIterator<Item = &'a str>) -> Result<Self, ParseError> {
+        let pairs: Vec<_> = words
+            .into_iter()
+            .map(|word| match word.split_once('=') {
+                Some((key, value)) => Ok((key.to_string(), value.to_string())),
+                None => Err(ParseError::NotAField { word: word.into() }),
+            })
+            .collect::<Result<_, _>>()?;
+        Fields::new(op, pairs)
+    }
+
+    /// The operation.
+    pub fn op(&self) -> &str {
+        &self.op
+    }
+
+    /// Takes the raw text of a field.
+    pub fn take(&mut self, key: &'static str) -> Option<String> {
+        self.asked.push(key);
+        let index = self.unread.iter().position(|(k, _)| k == key)?;
+        Some(self.unread.remove(index).1)
+    }
+
+    /// Takes a field that may be absent.
+    ///
+    /// # Errors
+    /// [`ParseError::Value`] saying what was `expected`.
+    pub fn optional<T: FromStr>(
+        &mut self,
+        key: &'static str,
+        expected: &'static str,
+    ) -> Result<Option<T>, ParseError> {
+        self.optional_with(key, expected, |text| text.parse().ok())
+    }
+
+    /// Takes a field that may be absent, read by `parse`.
+    ///
+    /// # Errors
+    /// [`ParseError::Value`] saying what was `expected`.
+    pub fn optional_with<T>(
+        &mut self,
+        key: &'static str,
+        expected: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, ParseError> {
+        let Some(text) = self.take(key) else { return Ok(None) };
+        match parse(&text) {
+            Some(value) => Ok(Some(value)),
+            None => Err(ParseError::Value { key: key.into(), found: text, expected: expected.into() }),
+        }
+    }
+
+    /// Takes a field that the operation needs.
+    ///
+    /// # Errors
+    /// [`ParseError::Value`] or [`ParseError::Missing`].
+    pub fn required<T: FromStr>(
+        &mut self,
+        key: &'static str,
+        expected: &'static str,
+    ) -> Result<T, ParseError> {
+        self.optional(key, expected)?.ok_or_else(|| ParseError::Missing {
+            op: self.op.clone(),
+            key,
+            expected,
+        })
+    }
+
+    /// Takes a field that may be absent, with its default.
+    ///
+    /// # Errors
+    /// [`ParseError::Value`].
+    pub fn default<T: FromStr>(
+        &mut self,
+        key: &'static str,
+        expected: &'static str,
+        default: T,
+    ) -> Result<T, ParseError> {
+        Ok(self.optional(key, expected)?.unwrap_or(default))
+    }
+
+    /// Checks that every field was read.
+    ///
+    /// # Errors
+    /// [`ParseError::Unknown`] naming the first that was not, and the fields that exist.
+    pub fn finish(self) -> Result<(), ParseError> {
+        match self.unread.into_iter().next() {
+            None => Ok(()),
+            Some((key, _)) => Err(ParseError::Unknown { op: self.op, key, known: self.asked.join(", ") }),
+        }
+    }
+}
+
+/// Writes fields in the text form.
+#[derive(Debug, Default)]
+pub struct FieldWriter(String);
+
+impl FieldWriter {
+    /// Appends ` key=value`.
+    pub fn field(&mut self, key: &str, value: impl fmt::Display) -> &mut Self {
+        // Writing to a String cannot fail.
+        let _ = write!(self.0, " {key}={value}");
+        self
+    }
+
+    /// Appends a field unless it has its default value.
+    pub fn unless<T: fmt::Display + PartialEq>(&mut self, key: &str, value: T, default: T) -> &mut Self {
+        if value != default { self.field(key, value) } else { self }
+    }
+
+    /// Appends a field when there is one.
+    pub fn some(&mut self, key: &str, value: Option<impl fmt::Display>) -> &mut Self {
+        match value {
+            Some(value) => self.field(key, value),
+            None => self,
+        }
+    }
+
+    /// The text.
+    pub fn finish(self) -> String {
+        self.0
+    }
+}
+
+/// Dimensions written `4x1024`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dims(pub Vec<usize>);
+
+impl fmt::Display for Dims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<String> = self.0.iter().map(usize::to_string).collect();
+        f.write_str(&parts.join("x"))
+    }
+}
+
+impl FromStr for Dims {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.split('x').map(str::parse).collect::<Result<_, _>>().map(Dims)
+    }
+}
+
+/// Implements `Display` and `FromStr` of a field-less enum by a list of names.
+#[macro_export]
+macro_rules! named_enum {
+    ($type:ty, $what:literal, { $($variant:path => $name:literal),+ $(,)? }) => {
+        impl ::std::fmt::Display for $type {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.pad(match self { $($variant => $name),+ })
+            }
+        }
+        impl ::std::str::FromStr for $type {
+            type Err = $crate::ParseError;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                match text {
+                    $($name => Ok($variant),)+
+                    _ => Err($crate::ParseError::Choice {
+                        what: $what,
+                        found: text.into(),
+                        expected: [$($name),+].join(", "),
+                    }),
+                }
+            }
+        }
+        impl $type {
+            /// Every value, in order.
+            pub const ALL: &'static [Self] = &[$($variant),+];
+        }
+    };
+}

@@ -1,0 +1,196 @@
+//! Dense row-major host tensors: aligned, and with guard zones around their data.
+
+use aligned_vec::{AVec, ConstAlign};
+use half::{bf16, f16};
+
+use crate::dtype::{DType, ElementType, Scalar};
+use crate::error::InputError;
+use crate::with_element;
+
+/// Alignment of the first element: a cache line, and the widest vector register.
+pub const ALIGNMENT: usize = 64;
+
+/// Bytes on either side of the data that no kernel may touch: four of the widest vector stores.
+pub const GUARD_BYTES: usize = 256;
+
+/// What the guard zones hold. As f32, f16 and bf16 it is a small negative number, so a kernel
+/// that reads past its input computes something plausible and wrong rather than a NaN.
+const GUARD: u8 = 0xa5;
+
+/// A dense row-major tensor in host memory.
+///
+/// The data start on a 64-byte boundary and lie between two guard zones, so that a kernel which
+/// writes past either end is found by [`guards_intact`](Tensor::guards_intact).
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    shape: Vec<usize>,
+    element: ElementType,
+    buffer: AVec<u8, ConstAlign<ALIGNMENT>>,
+}
+
+impl Tensor {
+    /// A tensor of zeros.
+    pub fn zeros(element: ElementType, shape: &[usize]) -> Self {
+        let bytes = shape.iter().product::<usize>() * element.size();
+        let mut buffer = AVec::with_capacity(ALIGNMENT, bytes + 2 * GUARD_BYTES);
+        buffer.resize(GUARD_BYTES, GUARD);
+        buffer.resize(GUARD_BYTES + bytes, 0);
+        buffer.resize(2 * GUARD_BYTES + bytes, GUARD);
+        Tensor { shape: shape.to_vec(), element, buffer }
+    }
+
+    /// A tensor of NaN: an output before its kernel ran, so that an element which was never
+    /// written cannot be mistaken for a result.
+    pub fn unwritten(dtype: DType, shape: &[usize]) -> Self {
+        let mut tensor = Tensor::zeros(ElementType::Float(dtype), shape);
+        tensor.poison();
+        tensor
+    }
+
+    /// Overwrites every number with NaN (integers with their minimum).
+    pub fn poison(&mut self) {
+        match self.element {
+            ElementType::Float(DType::F32) => self.data_mut::<f32>().fill(f32::NAN),
+            ElementType::Float(DType::F16) => self.data_mut::<f16>().fill(f16::NAN),
+            ElementType::Float(DType::BF16) => self.data_mut::<bf16>().fill(bf16::NAN),
+            ElementType::I64 => self.data_mut::<i64>().fill(i64::MIN),
+            ElementType::Bool => self.data_mut::<u8>().fill(u8::MAX),
+        }
+    }
+
+    /// A tensor of the given elements in row-major order.
+    ///
+    /// # Errors
+    /// [`InputError::Length`] when their number is not that of the shape.
+    pub fn from_slice<T: Scalar>(shape: &[usize], data: &[T]) -> Result<Self, InputError> {
+        Tensor::from_bytes(T::ELEMENT, shape, bytemuck::cast_slice(data))
+    }
+
+    /// A tensor of little-endian bytes in row-major order.
+    ///
+    /// # Errors
+    /// [`InputError::Length`] when their number is not that of the shape.
+    pub fn from_bytes(element: ElementType, shape: &[usize], bytes: &[u8]) -> Result<Self, InputError> {
+        let expected =
+            shape.iter().try_fold(element.size(), |n, &d| n.checked_mul(d)).filter(|&n| n == bytes.len());
+        if expected.is_none() {
+            return Err(InputError::Length {
+                shape: shape.to_vec(),
+                expected: shape.iter().product::<usize>() * element.size(),
+                found: bytes.len(),
+            });
+        }
+        let mut tensor = Tensor::zeros(element, shape);
+        tensor.bytes_mut().copy_from_slice(bytes);
+        Ok(tensor)
+    }
+
+    /// A floating-point tensor whose elements are each rounded once from f64.
+    ///
+    /// # Errors
+    /// [`InputError::Length`] when their number is not that of the shape.
+    pub fn from_f64(dtype: DType, shape: &[usize], data: &[f64]) -> Result<Self, InputError> {
+        with_element!(dtype, T => {
+            // After the one rounding the value is exact in f32 too.
+            let rounded: Vec<T> = data
+                .iter()
+                .map(|&x| <T as crate::Element>::from_f32(dtype.round(x) as f32))
+                .collect();
+            Tensor::from_slice(shape, &rounded)
+        })
+    }
+
+    /// The dimensions.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The element type.
+    pub fn element(&self) -> ElementType {
+        self.element
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The data as bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[GUARD_BYTES..self.buffer.len() - GUARD_BYTES]
+    }
+
+    /// The data as bytes, to be written.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let end = self.buffer.len() - GUARD_BYTES;
+        &mut self.buffer[GUARD_BYTES..end]
+    }
+
+    /// The elements in row-major order.
+    ///
+    /// # Errors
+    /// [`InputError::Type`] when the tensor holds another type.
+    pub fn as_slice<T: Scalar>(&self) -> Result<&[T], InputError> {
+        self.expect::<T>()?;
+        Ok(bytemuck::cast_slice(self.bytes()))
+    }
+
+    /// The elements in row-major order, to be written.
+    ///
+    /// # Errors
+    /// [`InputError::Type`] when the tensor holds another type.
+    pub fn as_mut_slice<T: Scalar>(&mut self) -> Result<&mut [T], InputError> {
+        self.expect::<T>()?;
+        Ok(self.data_mut())
+    }
+
+    /// The elements as f64: exact for every floating-point type.
+    pub fn to_f64(&self) -> Vec<f64> {
+        fn widen<T: Scalar>(bytes: &[u8], to: impl Fn(T) -> f64) -> Vec<f64> {
+            bytemuck::cast_slice::<u8, T>(bytes).iter().map(|&x| to(x)).collect()
+        }
+        match self.element {
+            ElementType::Float(DType::F32) => widen(self.bytes(), |x: f32| x as f64),
+            ElementType::Float(DType::F16) => widen(self.bytes(), f16::to_f64),
+            ElementType::Float(DType::BF16) => widen(self.bytes(), bf16::to_f64),
+            ElementType::I64 => widen(self.bytes(), |x: i64| x as f64),
+            ElementType::Bool => widen(self.bytes(), |x: u8| x as f64),
+        }
+    }
+
+    /// Whether nothing wrote outside the data.
+    pub fn guards_intact(&self) -> bool {
+        let (front, back) = (&self.buffer[..GUARD_BYTES], &self.buffer[self.buffer.len() - GUARD_BYTES..]);
+        front.iter().chain(back).all(|&byte| byte == GUARD)
+    }
+
+    fn data_mut<T: Scalar>(&mut self) -> &mut [T] {
+        bytemuck::cast_slice_mut(self.bytes_mut())
+    }
+
+    fn expect<T: Scalar>(&self) -> Result<(), InputError> {
+        if self.element == T::ELEMENT {
+            Ok(())
+        } else {
+            Err(InputError::Type {
+                name: format!("tensor {:?}", self.shape),
+                expected: T::ELEMENT,
+                found: self.element,
+            })
+        }
+    }
+}
+
+/// Equality of shape, type and every bit: NaN equals itself, −0 differs from 0.
+impl PartialEq for Tensor {
+    fn eq(&self, other: &Self) -> bool {
+        self.shape == other.shape && self.element == other.element && self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Tensor {}
