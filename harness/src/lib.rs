@@ -1,1 +1,8 @@
-//! stub
+#![forbid(unsafe_code)]
+//! The harness of Touchstone: is a kernel right, and how fast is it, honestly?
+
+pub mod case;
+pub mod fill;
+
+pub use case::Case;
+pub use fill::Fill;
