@@ -151,8 +151,8 @@ impl Environment {
         toml::from_str(&text)
             .map(Some)
             .map_err(|error| StoreError::Environment {
+                message: one_line(&text, &error),
                 path: file,
-                message: error.to_string().trim_end().to_owned(),
             })
     }
 
@@ -180,6 +180,13 @@ impl Environment {
         })?;
         crate::store::write_whole(&path, text.as_bytes())
     }
+}
+
+/// TOML errors draw the line they complain about; our errors are one line and name its number.
+fn one_line(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+    format!("line {line}: {}", error.message().replace('\n', ", "))
 }
 
 mod seeds_as_text {
