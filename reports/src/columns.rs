@@ -368,7 +368,7 @@ pub fn position(name: &str) -> Option<usize> {
     COLUMNS.iter().position(|column| column.name == name)
 }
 
-/// A JSON Schema (2020-12) of one line written by the JSON Lines export.
+/// A JSON Schema (2020-12) of one line written by [`crate::export::write_json_lines`].
 #[must_use]
 pub fn json_schema() -> Value {
     let mut properties = Map::new();

@@ -8,11 +8,18 @@
 
 pub mod columns;
 pub mod environment;
+pub mod export;
+pub mod grid;
+pub mod markdown;
 pub mod record;
 pub mod sample;
+pub mod speed;
 pub mod status;
 pub mod store;
+pub mod summary;
+pub mod table;
 mod validate;
+pub mod words;
 
 pub use environment::{BackendEntry, Environment, Machine, RooflineEntry, Software};
 pub use record::{Record, RowKey, SCHEMA_VERSION};

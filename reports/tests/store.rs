@@ -46,18 +46,18 @@ fn same(a: &Record, b: &Record) -> bool {
 }
 
 fn written(rows: &[Record]) -> (tempfile::TempDir, Vec<u8>) {
-    let dir = tempfile::tempdir().unwrap();
-    let mut run = RunWriter::create(dir.path()).unwrap();
+    let dir = tempfile::tempdir().expect("a writable directory");
+    let mut run = RunWriter::create(dir.path()).expect("a writable directory");
     for row in rows {
-        run.push(row, &[]).unwrap();
+        run.push(row, &[]).expect("a writable directory");
     }
-    let bytes = std::fs::read(dir.path().join(RECORDS_FILE)).unwrap();
+    let bytes = std::fs::read(dir.path().join(RECORDS_FILE)).expect("a writable directory");
     (dir, bytes)
 }
 
 fn error_of(bytes: &[u8]) -> String {
     let message = read_table_from(Path::new("a.csv"), bytes)
-        .unwrap_err()
+        .expect_err("damaged")
         .to_string();
     assert!(!message.contains('\n'), "one line: {message}");
     message

@@ -10,6 +10,7 @@ use std::path::Path;
 pub use error::StoreError;
 pub use read::{merge, read_records, read_samples, read_table, read_table_from};
 pub use write::RunWriter;
+pub(crate) use write::line_of;
 
 /// Name of the record file within a run directory.
 pub const RECORDS_FILE: &str = "records.csv";
