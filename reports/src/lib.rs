@@ -11,6 +11,7 @@ pub mod environment;
 pub mod export;
 pub mod grid;
 pub mod markdown;
+pub mod plot;
 pub mod record;
 pub mod sample;
 pub mod speed;
