@@ -3,6 +3,8 @@
 
 pub mod case;
 pub mod fill;
+pub mod machine;
+pub mod timing;
 
 pub use case::Case;
 pub use fill::Fill;
