@@ -10,6 +10,7 @@ pub mod columns;
 pub mod environment;
 pub mod export;
 pub mod grid;
+pub mod html;
 pub mod markdown;
 pub mod plot;
 pub mod record;
