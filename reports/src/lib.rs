@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod columns;
+pub mod diff;
 pub mod environment;
 pub mod export;
 pub mod grid;
