@@ -29,12 +29,14 @@ pub mod driver;
 pub mod exchange;
 pub mod pool;
 pub mod protocol;
+pub mod roofline;
 pub mod sampler;
 pub mod statistics;
 pub mod worker;
 
 pub use driver::{DriverError, Launch, Readiness, Worker};
 pub use pool::CacheState;
+pub use roofline::{Demand, Limit, Peaks, Roofline, limit};
 pub use sampler::{Effort, Health, Samples, Sampling, Slice, sample};
 pub use statistics::{Ratio, Summary};
 pub use worker::{configure_threads, serve};

@@ -201,7 +201,7 @@ mod tests {
     /// How often the interval holds the true ratio. Times are what timing gives: log-normal, a
     /// drift that the rounds share, now and then a slice that takes half as long again.
     fn coverage(rounds: usize, drift: f64, truth: f64) -> (f64, f64) {
-        const TRIALS: usize = 2_000;
+        const TRIALS: usize = 600;
         let mut random = Xoshiro256PlusPlus::seed_from_u64(rounds as u64);
         let (mut held, mut width) = (0, 0.0);
         for trial in 0..TRIALS {
@@ -222,7 +222,9 @@ mod tests {
         (held as f64 / TRIALS as f64, width / TRIALS as f64)
     }
 
-    /// With 2,000 trials the observed coverage has a standard error of 0.5 %.
+    /// With 600 trials the observed coverage has a standard error of 0.9 %. Where the rounds share a
+    /// drift the interval is too wide rather than too narrow: medians of the two sides may come
+    /// from different rounds.
     #[test]
     fn the_interval_covers_what_it_says() {
         for (rounds, drift, truth) in
