@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayView1, s};
 
-use super::{max, sum, view, view_mut};
+use super::{max, view};
 use crate::dtype::Element;
 use crate::error::BackendError;
 use crate::op::{Attention, Mask};
@@ -20,48 +20,46 @@ pub(super) fn attention<T: Element>(
     let mask = MaskOperand::<T>::new(spec, inputs)?;
     let slopes = inputs.optional::<f32>("slopes")?;
     let sinks = inputs.optional::<f32>("sinks")?;
+    let mut lse = Vec::new();
 
-    for b in 0..spec.batch {
-        for h in 0..spec.q_heads {
-            let kv_head = h / spec.group();
-            for i in 0..spec.q_len {
-                // Masked keys are left out here: what they hold never meets the arithmetic.
-                let mut scores: Vec<(usize, f32)> = Vec::with_capacity(spec.kv_len);
-                for j in spec.key_range(i) {
-                    if let Some(mask) = mask.of(b, h, i, j) {
-                        let product = dot(q.slice(s![b, h, i, ..]), k.slice(s![b, kv_head, j, ..]));
-                        let score = (spec.scale as f64 * product) as f32;
-                        let score = spec.softcap.map_or(score, |c| c * (score / c).tanh());
-                        let score = slopes.map_or(score, |slopes| score - slopes[h] * distance(spec, i, j));
-                        scores.push((j, score + mask));
-                    }
-                }
-                let sink = sinks.map_or(f32::NEG_INFINITY, |sinks| sinks[h]);
-                let m = scores.iter().map(|&(_, score)| score).fold(sink, max);
+    for (row, out) in outputs.slice_mut::<T>("out")?.chunks_exact_mut(spec.v_dim).enumerate() {
+        let (i, h, b) = (row % spec.q_len, row / spec.q_len % spec.q_heads, row / spec.q_len / spec.q_heads);
+        let kv_head = h / spec.group();
 
-                let mut out =
-                    view_mut::<T, _>(outputs, "out", (spec.batch, spec.q_heads, spec.q_len, spec.v_dim))?;
-                let mut out = out.slice_mut(s![b, h, i, ..]);
-                let nothing = scores.is_empty() && m == f32::NEG_INFINITY;
-                let lse = if nothing {
-                    out.fill(T::from_f32(0.0));
-                    f32::NEG_INFINITY
-                } else {
-                    let weights: Vec<(usize, f32)> =
-                        scores.iter().map(|&(j, score)| (j, (score - m).exp())).collect();
-                    let denominator = (sink - m).exp() as f64 + sum(weights.iter().map(|&(_, p)| p));
-                    for c in 0..spec.v_dim {
-                        let weighted = |&(j, p)| p as f64 * v[[b, kv_head, j, c]].to_f32() as f64;
-                        out[c] =
-                            T::from_f32((weights.iter().map(weighted).sum::<f64>() / denominator) as f32);
-                    }
-                    (m as f64 + denominator.ln()) as f32
-                };
-                if spec.lse {
-                    outputs.slice_mut("lse")?[(b * spec.q_heads + h) * spec.q_len + i] = lse;
-                }
+        // Masked keys are left out here: what they hold never meets the arithmetic.
+        let score = |j: usize| {
+            let mask = mask.of(b, h, i, j)?;
+            let product = dot(q.slice(s![b, h, i, ..]), k.slice(s![b, kv_head, j, ..]));
+            let score = (spec.scale as f64 * product) as f32;
+            let score = spec.softcap.map_or(score, |c| c * (score / c).tanh());
+            let score = slopes.map_or(score, |slopes| score - slopes[h] * distance(spec, i, j));
+            Some((j, score + mask)).filter(|&(_, score)| score != f32::NEG_INFINITY)
+        };
+        let scores: Vec<(usize, f32)> = spec.key_range(i).filter_map(score).collect();
+
+        let sink = sinks.map_or(f32::NEG_INFINITY, |sinks| sinks[h]);
+        let m = scores.iter().map(|&(_, score)| score).fold(sink, max);
+        if m == f32::NEG_INFINITY {
+            out.fill(T::from_f32(0.0));
+            lse.push(m);
+            continue;
+        }
+        let mut denominator = (sink - m).exp() as f64;
+        let mut weighted = vec![0.0; spec.v_dim];
+        for (j, score) in scores {
+            let p = (score - m).exp() as f64;
+            denominator += p;
+            for (sum, v) in weighted.iter_mut().zip(v.slice(s![b, kv_head, j, ..])) {
+                *sum += p * v.to_f32() as f64;
             }
         }
+        for (out, sum) in out.iter_mut().zip(weighted) {
+            *out = T::from_f32((sum / denominator) as f32);
+        }
+        lse.push((m as f64 + denominator.ln()) as f32);
+    }
+    if spec.lse {
+        outputs.slice_mut("lse")?.copy_from_slice(&lse);
     }
     Ok(())
 }
@@ -96,8 +94,8 @@ impl<'a, T: Element> MaskOperand<'a, T> {
         Ok(mask)
     }
 
-    /// What is added to the score of query i and key j; `None` when the key is masked, as it is
-    /// by an additive −∞ too.
+    /// What is added to the score of query i and key j; `None` when the key is masked, which an
+    /// additive −∞ does too.
     fn of(&self, b: usize, h: usize, i: usize, j: usize) -> Option<f32> {
         let row = |axes| self.spec.mask_row(axes, b, h, i);
         match self.spec.mask {
