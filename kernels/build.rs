@@ -19,10 +19,8 @@ fn main() {
 
     // torch-sys does not look again once it is compiled; without this the linker or the loader would tell.
     let names = ["libtorch_cpu.so", "libtorch_cpu.dylib", "libtorch_cpu.a"];
-    let Some(lib) = Path::new(&lib)
-        .canonicalize()
-        .ok()
-        .filter(|lib| names.iter().any(|name| lib.join(name).exists()))
+    let Some(lib) =
+        Path::new(&lib).canonicalize().ok().filter(|lib| names.iter().any(|name| lib.join(name).exists()))
     else {
         println!(
             "cargo::error=libtorch is no longer in {lib}: run scripts/setup-libtorch, or set LIBTORCH to a libtorch of your own"

@@ -38,11 +38,7 @@ pub struct Who {
 impl Who {
     /// A backend in this process.
     pub fn of(backend: &dyn Backend, case: &Case) -> Self {
-        Who {
-            id: backend.id().clone(),
-            info: backend.info(),
-            declaration: backend.declares(&case.problem),
-        }
+        Who { id: backend.id().clone(), info: backend.info(), declaration: backend.declares(&case.problem) }
     }
 }
 
@@ -326,12 +322,7 @@ pub fn utc_now() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days as i64);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
 /// Year, month and day of a number of days since 1970-01-01 (Hinnant 2013, *chrono-compatible
