@@ -240,7 +240,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 }
 
 /// Rounds over all probes; the best of each counts. Interference only ever slows a probe down.
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 11;
 
 /// Time for one probe in one round: long beside the start of a thread, short beside the patience of a
 /// person.
