@@ -461,7 +461,7 @@ mod tests {
         // It claims more time than passes: the samples are there, but marked.
         let sampling = sample(std::slice::from_mut(&mut worker), &Effort::default(), 1, &|| false);
         let samples = sampling.samples[0].as_ref().unwrap();
-        assert!(samples.contaminated);
+        assert!(samples.contaminated());
         assert_eq!((samples.iterations, samples.summary().unwrap().median), (1, 3_000_000));
         worker.release().unwrap();
         assert_eq!(worker.request(&Request::Quit).unwrap(), Response::Bye);
