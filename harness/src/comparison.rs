@@ -17,9 +17,9 @@ use crate::oracle::{self, Expected};
 use crate::outcome::{Measurement, Outcome};
 use crate::recording::{Place, Run, Who};
 use crate::suite::SuiteCase;
-use crate::timing::{
-    CacheState, DriverError, Effort, Health, Launch, Preparation, Readiness, Samples, Subject, Worker, sample,
-};
+use crate::timing::protocol::Preparation;
+use crate::timing::sampler::Subject;
+use crate::timing::{CacheState, DriverError, Effort, Health, Launch, Readiness, Samples, Worker, sample};
 
 /// What is to be compared.
 #[derive(Clone, Debug)]

@@ -183,26 +183,18 @@ impl Run {
         record.load = measurement.health.load;
         record.clock_mhz = measurement.health.mhz;
         record.steal_percent = measurement.health.steal_percent;
-        record.contaminated = Some(measurement.samples.dropped as u32);
+        record.contaminated = Some(measurement.samples.dropped() as u32);
     }
 
     /// The slices behind a record's times.
     pub fn samples(record: &Record, outcome: &Outcome) -> Vec<SampleRow> {
         let Outcome::Measured(_, measurement) = outcome else { return Vec::new() };
-        let mut rows = SampleRow::of(record, &[]);
-        rows.extend(measurement.samples.slices.iter().map(|slice| SampleRow {
-            run_id: record.run_id.clone(),
-            problem: record.problem.clone(),
-            fill: record.fill.clone(),
-            seed: record.seed,
-            backend: record.backend.clone(),
-            threads: record.threads,
-            cache: record.cache.clone(),
-            slice: slice.round as u32,
-            iterations: measurement.samples.iterations,
-            ns: slice.ns,
-        }));
-        rows
+        let samples = &measurement.samples;
+        let slices: Vec<(u64, u64)> =
+            samples.slices.iter().map(|slice| (samples.iterations, slice.ns)).collect();
+        let rows = SampleRow::of(record, &slices).into_iter().zip(&samples.slices);
+        // The round, not the place in the list: slices of one round are neighbours in time.
+        rows.map(|(row, slice)| SampleRow { slice: slice.round as u32, ..row }).collect()
     }
 
     /// Machine, software and backends of the run.
