@@ -1,3 +1,117 @@
-//! stub
-use crate::Registry;
-pub(crate) fn register(_registry: &mut Registry, _threads: usize) {}
+//! Blocked kernels, one source for every instruction set.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`isa`] | instruction sets as values: holding a token proves the CPU has it |
+//! | [`lanes`], `lanes_*` | vectors of f32 lanes; the only `unsafe` of this crate's own kernels |
+//! | `threads` | sharing rows out among threads |
+//! | `math` | elementary functions over lanes |
+//! | `activation`, `attention`, `norm`, `rope`, `softmax` | one file per family |
+//! | [`peaks`] | the machine's own limits: FMA, read, copy |
+//!
+//! Storage types below f32 are converted on load and store; everything is computed in f32.
+
+mod attention;
+pub mod isa;
+pub mod lanes;
+#[cfg(target_arch = "x86_64")]
+mod lanes_avx2;
+#[cfg(target_arch = "x86_64")]
+mod lanes_avx512;
+#[cfg(target_arch = "aarch64")]
+mod lanes_neon;
+mod lanes_scalar;
+mod norm;
+pub mod peaks;
+mod threads;
+
+use std::sync::Arc;
+
+use self::isa::Isa;
+use self::threads::Threads;
+use crate::backend::{Backend, BackendId, BackendInfo, Declaration, Prepared, Support};
+use crate::error::BackendError;
+use crate::op::Op;
+use crate::operands::Inputs;
+use crate::problem::Problem;
+use crate::registry::Registry;
+use crate::with_element;
+
+/// What a prepared kernel runs on. It is shared with every run, which may outlive the backend.
+#[derive(Debug)]
+struct Engine {
+    isa: Isa,
+    threads: Threads,
+}
+
+/// The kernels at one instruction set and thread count.
+#[derive(Debug)]
+pub struct Simd {
+    id: BackendId,
+    engine: Arc<Engine>,
+}
+
+impl Simd {
+    /// The kernels for an instruction set, on `threads` threads.
+    pub fn new(isa: Isa, threads: usize) -> Self {
+        let engine = Engine { isa, threads: Threads::new(threads) };
+        Simd { id: BackendId::new(isa.id()), engine: Arc::new(engine) }
+    }
+}
+
+/// Adds the kernels at every instruction set of this CPU, the best first, and the reason for
+/// each one that is absent.
+pub(crate) fn register(registry: &mut Registry, threads: usize) {
+    for isa in Isa::present() {
+        registry.add(Simd::new(isa, threads));
+    }
+    for (id, reason) in Isa::absent() {
+        registry.add_absent(id, reason);
+    }
+}
+
+impl Backend for Simd {
+    fn id(&self) -> &BackendId {
+        &self.id
+    }
+
+    fn info(&self) -> BackendInfo {
+        BackendInfo {
+            version: env!("CARGO_PKG_VERSION").into(),
+            device: "cpu".into(),
+            isa: self.engine.isa.to_string(),
+            threads: self.engine.threads.count(),
+        }
+    }
+
+    fn supports(&self, problem: &Problem) -> Support {
+        match &problem.op {
+            Op::Attention(_) => Support::No(attention::MISSING.into()),
+            Op::LayerNorm(_) | Op::RmsNorm(_) | Op::BatchNorm(_) | Op::GroupNorm(_) | Op::InstanceNorm(_) => {
+                Support::No(norm::MISSING.into())
+            }
+            Op::Softmax(_) | Op::Activation(_) | Op::Glu(_) | Op::Rope(_) => {
+                Support::No("not written yet".into())
+            }
+        }
+    }
+
+    fn declares(&self, _problem: &Problem) -> Declaration {
+        Declaration::strict("fused")
+    }
+
+    fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
+        let engine = &self.engine;
+        with_element!(problem.dtype, T => match &problem.op {
+            Op::Attention(spec) => attention::prepare::<T>(engine, problem, spec, inputs),
+            Op::LayerNorm(_)
+            | Op::RmsNorm(_)
+            | Op::BatchNorm(_)
+            | Op::GroupNorm(_)
+            | Op::InstanceNorm(_) => norm::prepare::<T>(engine, problem, &problem.op, inputs),
+            Op::Softmax(_) | Op::Activation(_) | Op::Glu(_) | Op::Rope(_) => {
+                Err(BackendError::Unsupported { reason: "not written yet".into() })
+            }
+        })
+    }
+}
