@@ -39,7 +39,7 @@ fn function(function: Unary, operands: &Operands, size: &[i64]) -> Result<Functi
             let upper = if beta < 0.0 { max } else { f64::INFINITY };
             let scratch = operands.scratch(size)?;
             Box::new(move |x, out| {
-                x.f_mul_scalar_out(&scratch, beta)?.f_sigmoid_()?;
+                let _ = x.f_mul_scalar_out(&scratch, beta)?.f_sigmoid_()?;
                 x.f_clamp_out(out, lower, upper)?.f_mul_(&scratch)
             })
         }
@@ -82,7 +82,7 @@ pub(super) fn prepare(spec: &Activation, operands: &Operands) -> Result<Step, Ba
     let (mut wide, result) = (operands.scratch(&size)?, operands.scratch(&size)?);
     Ok(Box::new(move |out| {
         wide.f_copy_(&x)?;
-        apply(&wide, &result)?;
+        let _ = apply(&wide, &result)?;
         out[0].f_copy_(&result)
     }))
 }

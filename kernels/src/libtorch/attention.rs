@@ -141,7 +141,7 @@ impl Masking {
             true => {
                 let slopes = operands.get("slopes")?.f_view([spec.q_heads as i64, 1, 1])?;
                 // Aligned bottom-right, whatever the causal mask is.
-                let to_keys = |i| (0..lk).map(move |j| -((i + lk - lq - j).abs() as f32));
+                let to_keys = |i: i64| (0..lk).map(move |j| -((i + lk - lq - j).abs() as f32));
                 let minus_distance: Vec<f32> = (0..lq).flat_map(to_keys).collect();
                 Some(operands.upload_f32(&minus_distance, &[1, 1, lq, lk])?.f_mul(&slopes)?)
             }
@@ -230,7 +230,7 @@ impl Composed {
         let Scores { all, of_keys, rows } = &mut self.scores;
         self.scaled_q.f_copy_(&self.q)?;
         let q = self.scaled_q.f_mul_scalar_(self.scale)?;
-        q.f_bmm_out(rows, &self.k.in_f32()?.f_transpose(1, 2)?)?;
+        let _ = q.f_bmm_out(rows, &self.k.in_f32()?.f_transpose(1, 2)?)?;
         if let Some(softcap) = self.softcap {
             let _ = of_keys.f_tanh_()?.f_mul_scalar_(softcap)?;
         }
@@ -241,9 +241,9 @@ impl Composed {
             let _ = of_keys.f_masked_fill_(&hidden.keys, f64::NEG_INFINITY)?;
         }
         if let [_, lse] = results {
-            all.f_logsumexp_out(lse, -1, false)?;
+            let _ = all.f_logsumexp_out(lse, -1, false)?;
         }
-        all.f_softmax_int_out(&self.probabilities.all, -1, None::<Kind>)?;
+        let _ = all.f_softmax_int_out(&self.probabilities.all, -1, None::<Kind>)?;
 
         let out = &mut results[0];
         let mut products = match &self.wide_out {
@@ -332,7 +332,7 @@ impl Hidden {
     /// Probabilities times values.
     fn product(&self, p: &Torch, v: &Torch, out: &mut Torch) -> Result<(), TchError> {
         let Some(special) = &self.special else { return p.f_bmm_out(out, v).map(drop) };
-        p.f_bmm_out(out, &special.finite)?;
+        let _ = p.f_bmm_out(out, &special.finite)?;
         for (value, indicator) in &special.values {
             let is_seen = special.visible.f_bmm(indicator)?.f_gt(0)?;
             let contribution = out.f_zeros_like()?.f_masked_fill(&is_seen, *value)?;
@@ -372,4 +372,54 @@ impl Special {
 
 fn is_true(scalar: &Torch) -> Result<bool, TchError> {
     Ok(scalar.f_int64_value(&[])? != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::Op;
+    use crate::operands::Inputs;
+    use crate::problem::Problem;
+
+    /// SDPA's own name of its tiled kernel in `SDPBackend`; 0 is the composition.
+    const FLASH: i64 = 1;
+
+    #[test]
+    fn path_is_the_one_that_libtorch_chooses() {
+        for dtype in DType::ALL {
+            for fields in [
+                "h=2 lq=17 d=16",
+                "h=2 lq=1 lk=40 d=64 causal=bottom_right cache=64",
+                "b=2 h=8 hkv=2 lq=5 lk=9 d=80 causal=bottom_right",
+                "h=4 hkv=1 lq=5 d=1",
+                "h=2 lq=5 lk=1 d=16 mask=bool:b1qk",
+                "b=2 h=2 lq=5 d=16 mask=float:1h1k causal=top_left",
+                "b=2 h=2 lq=5 d=16 mask=padding",
+                "h=2 lq=5 d=16 window=2,2 alibi=true",
+                "h=2 lq=5 d=16 dv=24",
+                "h=2 lq=0 lk=4 d=16",
+                "h=2 lq=4 lk=0 d=16",
+            ] {
+                let problem: Problem = format!("attention {dtype} {fields}").parse().unwrap();
+                let Op::Attention(spec) = &problem.op else { unreachable!() };
+                let zeros = problem.operands().into_iter().map(|o| (o.name, crate::Tensor::zeros(o.element, &o.shape)));
+                let host = Inputs::new(&problem, zeros).unwrap();
+                let operands = Operands { host: &host, device: Device::Cpu, dtype };
+                let in_use = |name| operands.get(name).unwrap().narrow(2, 0, spec.kv_len as i64);
+                let (mask, is_causal) = sdpa_mask(spec, &operands).unwrap();
+                let choice = Torch::f_internal_fused_sdp_choice(
+                    &operands.get("q").unwrap(),
+                    &in_use("k"),
+                    &in_use("v"),
+                    mask.as_ref(),
+                    0.0,
+                    is_causal,
+                    f64::from(spec.scale),
+                    spec.group() > 1,
+                );
+                let expected = if choice.unwrap() == FLASH { Path::Flash } else { Path::Math };
+                assert_eq!(Path::of(spec, dtype, Device::Cpu), expected, "{problem}");
+            }
+        }
+    }
 }

@@ -47,11 +47,11 @@ impl Tables {
         let (b, h, l, r) = x.size4()?;
         match self {
             Tables::Half(cos, minus_sin, sin) => {
-                let halves = |x: &Torch| Ok((x.f_narrow(-1, 0, r / 2)?, x.f_narrow(-1, r / 2, r / 2)?));
-                let ((x0, x1), (mut y0, mut y1)) = (halves(x)?, halves(out)?);
-                x0.f_mul_out(&y0, cos)?;
+                let half = |x: &Torch, n| x.f_narrow(-1, n * r / 2, r / 2);
+                let (x0, x1, mut y0, mut y1) = (half(x, 0)?, half(x, 1)?, half(out, 0)?, half(out, 1)?);
+                let _ = x0.f_mul_out(&y0, cos)?;
                 let _ = y0.f_addcmul_(&x1, minus_sin)?;
-                x1.f_mul_out(&y1, cos)?;
+                let _ = x1.f_mul_out(&y1, cos)?;
                 y1.f_addcmul_(&x0, sin).map(drop)
             }
             Tables::Interleaved(turn) => {

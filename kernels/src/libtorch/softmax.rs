@@ -33,7 +33,7 @@ pub(super) fn prepare(spec: &Softmax, operands: &Operands) -> Result<Step, Backe
     let mut scaled = operands.scratch(&sizes(&spec.shape))?;
     if operands.dtype == DType::F32 {
         return Ok(Box::new(move |out| {
-            x.f_mul_scalar_out(&scaled, scale)?;
+            let _ = x.f_mul_scalar_out(&scaled, scale)?;
             softmax(&scaled, &out[0]).map(drop)
         }));
     }
@@ -41,7 +41,7 @@ pub(super) fn prepare(spec: &Softmax, operands: &Operands) -> Result<Step, Backe
     Ok(Box::new(move |out| {
         scaled.f_copy_(&x)?;
         let _ = scaled.f_mul_scalar_(scale)?;
-        softmax(&scaled, &wide)?;
+        let _ = softmax(&scaled, &wide)?;
         out[0].f_copy_(&wide)
     }))
 }

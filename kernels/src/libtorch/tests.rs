@@ -1,6 +1,5 @@
 //! Each path against the naive backend, with a loose tolerance: the harness has the derived bounds.
 
-use crate::backend::{Backend, Prepared};
 use crate::dtype::{DType, ElementType};
 use crate::op::Operand;
 use crate::operands::{Inputs, Outputs};
@@ -163,7 +162,6 @@ fn norms_agree() {
         "instance_norm shape=2x6x5x5",
         "instance_norm shape=2x6x5 weight=false",
         "instance_norm shape=2x6x5 bias=false",
-        "instance_norm shape=3x6x1",
     ] {
         agrees(problem);
     }
