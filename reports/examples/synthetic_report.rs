@@ -4,12 +4,12 @@
 
 use std::path::PathBuf;
 
-use touchstone_reports::{RunWriter, StoreError, markdown, store, table};
+use touchstone_reports::{RunWriter, html, markdown, store, table};
 
 #[path = "../tests/synthetic/mod.rs"]
 mod synthetic;
 
-fn main() -> Result<(), StoreError> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = std::env::args()
         .nth(1)
         .unwrap_or_else(|| "synthetic-report".to_owned());
@@ -28,8 +28,11 @@ fn main() -> Result<(), StoreError> {
         cases: true,
     };
     print!("{}", table::report(&records, style));
+    let page = html::page(&records, Some(&environment))?;
+    store::write_whole(&out.join("report.html"), page.as_bytes())?;
     store::write_whole(
         &out.join("report.md"),
         markdown::report(&records).as_bytes(),
-    )
+    )?;
+    Ok(())
 }

@@ -85,16 +85,26 @@ pub fn duration(ns: u64) -> String {
 pub fn paragraph(records: &[Record], summary: &Summary) -> String {
     let mut sentences = vec![verdict_sentence(summary)];
     sentences.extend(disagreement_sentence(records, summary));
-    let fastest: Vec<_> = summary
-        .families
-        .iter()
-        .filter_map(|family| summary.headline(family))
-        .filter_map(fastest_clause)
-        .collect();
+    let mut fastest: Vec<(String, Vec<String>)> = Vec::new();
+    for speeds in summary.families.iter().filter_map(|f| summary.headline(f)) {
+        let Some(clause) = fastest_clause(speeds) else {
+            continue;
+        };
+        let conditions = speeds.group.conditions();
+        match fastest.iter_mut().find(|(known, _)| *known == conditions) {
+            Some((_, clauses)) => clauses.push(clause),
+            None => fastest.push((conditions, vec![clause])),
+        }
+    }
     if fastest.is_empty() {
         sentences.push("Nothing was timed.".to_owned());
     } else {
-        sentences.push(format!("Fastest: {}.", fastest.join("; ")));
+        for (conditions, clauses) in fastest {
+            sentences.push(format!(
+                "Fastest with {conditions}: {}.",
+                clauses.join("; ")
+            ));
+        }
         sentences.push(
             "Speed-ups are geometric means over the cases that all timed backends share; \
              brackets hold 95 % intervals."
@@ -169,16 +179,19 @@ fn fastest_clause(speeds: &Speeds) -> Option<String> {
     let first = speeds.contenders.first()?;
     let mean = first.mean?;
     let mut clause = format!(
-        "{} ({}, {}) {}",
+        "{} ({}) {}",
         speeds.group.family,
-        speeds.group.conditions(),
         plural(speeds.cases, "case"),
         first.backend
     );
     if first.backend == speeds.reference {
         clause.push_str(", the reference");
     } else {
-        clause.push_str(&format!(" at {} of {}", ratio(&mean), speeds.reference));
+        clause.push_str(&format!(
+            " at {} against {}",
+            ratio(&mean),
+            speeds.reference
+        ));
     }
     if let Some((next, next_mean)) = speeds.contenders.get(1).and_then(|c| Some((c, c.mean?))) {
         let relation = if next_mean.overlaps(&mean) {

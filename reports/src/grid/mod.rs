@@ -3,10 +3,12 @@
 //! The terminal ([`crate::table`]), Markdown ([`crate::markdown`]) and the page ([`crate::html`])
 //! render the same grids, so they cannot disagree.
 
+mod environment;
 mod lists;
 mod speed;
 mod verdict;
 
+pub use environment::{backends, limits};
 pub use lists::{failures, known_issues, unsupported};
 pub use speed::{counts_flops, family_speeds, mean_speeds, status_tone, throughput};
 pub use verdict::{accuracy, verdicts};

@@ -69,7 +69,10 @@ pub fn roofline(
     draw(title, &description, SIZE, |canvas| {
         // Named in a line of their own: labels on the slopes would cover the points.
         let line = canvas.legend(&backends, palette)?;
-        let names: Vec<_> = slopes.iter().map(|(name, s)| format!("{name} {s:.0}")).collect();
+        let names: Vec<_> = slopes
+            .iter()
+            .map(|(name, s)| format!("{name} {s:.0}"))
+            .collect();
         let names = format!("slopes from the left: {} GB/s", names.join(", "));
         canvas.text(&names, (8, line), HPos::Left)?;
         let top = line + 70;
