@@ -5,6 +5,7 @@ use tch::{Kind, Tensor as Torch};
 use super::convert::{Operands, sizes};
 use super::{Step, reused};
 use crate::backend::Declaration;
+use crate::dtype::DType;
 use crate::error::{BackendError, InputError};
 use crate::op::norm::BatchNormMode;
 use crate::op::{BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RmsNorm};
@@ -61,7 +62,7 @@ pub(super) fn rms_norm(spec: &RmsNorm, operands: &Operands) -> Result<Step, Back
     let (eps, offset) = (f64::from(spec.eps), f64::from(spec.weight_offset));
     let shifted = move |weight: &Torch| weight.f_to_kind(Kind::Float)?.f_add_scalar(offset);
     Ok(match (Weighting::of(spec), weight) {
-        (Weighting::Inside, weight) => Box::new(move |out| {
+        (Weighting::Inside, weight) | (_, weight @ None) => Box::new(move |out| {
             out[0] = x.f_rms_norm(&width, weight.as_ref(), eps)?;
             Ok(())
         }),
