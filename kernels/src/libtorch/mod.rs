@@ -107,10 +107,15 @@ impl Backend for LibTorch {
             (tch::utils::has_mkldnn(), "oneDNN"),
             (tch::utils::has_openmp(), "OpenMP"),
         ];
-        let present: Vec<_> = libraries.iter().filter(|(is_there, _)| *is_there).map(|(_, name)| *name).collect();
+        let present: Vec<_> =
+            libraries.iter().filter(|(is_there, _)| *is_there).map(|(_, name)| *name).collect();
         match self.device {
             Device::Cuda(n) => BackendInfo {
-                version: format!("{VERSION} (CUDA {}, cuDNN {})", tch::utils::version_cudart(), tch::utils::version_cudnn()),
+                version: format!(
+                    "{VERSION} (CUDA {}, cuDNN {})",
+                    tch::utils::version_cudart(),
+                    tch::utils::version_cudnn()
+                ),
                 device: format!("cuda:{n}"),
                 isa: "CUDA".into(),
                 threads: self.threads,
@@ -164,7 +169,13 @@ impl Backend for LibTorch {
         let results = problem.results();
         let results =
             results.iter().map(|r| convert::unwritten(r, self.device)).collect::<Result<_, TchError>>()?;
-        Ok(Box::new(OnDevice { problem: problem.clone(), device: self.device, threads: self.threads, step, results }))
+        Ok(Box::new(OnDevice {
+            problem: problem.clone(),
+            device: self.device,
+            threads: self.threads,
+            step,
+            results,
+        }))
     }
 }
 

@@ -120,7 +120,16 @@ pub(super) fn batch_norm(spec: &BatchNorm, operands: &Operands) -> Result<Step, 
         let (mean, var) = (Some(used_mean), Some(used_var));
         let out = &results[0];
         let _ = x.f_native_batch_norm_out(
-            out, &batch_mean, &batch_rstd, weight, bias, mean, var, training, momentum, eps,
+            out,
+            &batch_mean,
+            &batch_rstd,
+            weight,
+            bias,
+            mean,
+            var,
+            training,
+            momentum,
+            eps,
         )?;
         results[1..].iter_mut().zip(&updated).try_for_each(|(result, updated)| result.f_copy_(updated))
     }))
