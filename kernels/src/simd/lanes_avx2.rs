@@ -79,7 +79,7 @@ impl Lanes for Avx2 {
         let out: &mut [f16; 8] = head_mut(out);
         // SAFETY: sixteen bytes are writable; the token proves F16C.
         unsafe {
-            let bits = _mm256_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
+            let bits = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a);
             _mm_storeu_si128(out.as_mut_ptr().cast(), bits);
         }
     }
