@@ -90,7 +90,7 @@ impl Backend for Simd {
         match &problem.op {
             Op::Attention(_) => Support::No(attention::MISSING.into()),
             Op::LayerNorm(_) | Op::RmsNorm(_) | Op::BatchNorm(_) | Op::GroupNorm(_) | Op::InstanceNorm(_) => {
-                Support::No(norm::MISSING.into())
+                Support::Yes
             }
             Op::Softmax(_) | Op::Rope(_) => Support::No("not written yet".into()),
             Op::Activation(_) | Op::Glu(_) => Support::Yes,

@@ -52,6 +52,18 @@ impl Threads {
         }
     }
 
+    /// Cuts `out` into `bands` runs of nearly equal length and calls `work(first, run)` on each, in
+    /// parallel, where `first` is the index of the run's first element.
+    pub(crate) fn runs<T: Send>(&self, out: &mut [T], bands: usize, work: impl Fn(usize, &mut [T]) + Sync) {
+        let share = out.len().div_ceil(bands.max(1)).max(1);
+        match &self.pool {
+            Some(pool) if bands > 1 => pool.install(|| {
+                out.par_chunks_mut(share).enumerate().for_each(|(i, run)| work(i * share, run));
+            }),
+            _ => work(0, out),
+        }
+    }
+
     /// Calls `task(i)` for every i below `tasks`, in parallel, taken one by one as threads become
     /// free. The caller decides that the work is worth it.
     #[expect(dead_code, reason = "attention is not written yet")]
