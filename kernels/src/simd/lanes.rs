@@ -147,8 +147,11 @@ pub trait Lanes: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// mask ? a : b
     fn select(self, mask: Self::M, a: Self::F, b: Self::F) -> Self::F;
 
-    /// a·2ⁿ, rounded once, for integral n of magnitude up to 250. The result for other n
-    /// (NaN, infinities) is unspecified.
+    /// 2ⁿ for integral n from −126 to 127. The result for other n is unspecified.
+    fn exp2i(self, n: Self::F) -> Self::F;
+
+    /// a·2ⁿ, rounded once, for integral n up to 250; one below −250 counts as −250. The result
+    /// for other n (NaN, infinities) is unspecified.
     fn ldexp(self, a: Self::F, n: Self::F) -> Self::F;
 
     /// (s, e) with a = s·2ᵉ and √½ ≤ s < √2, for positive normal a. The result for other a is

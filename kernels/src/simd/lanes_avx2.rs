@@ -153,9 +153,10 @@ impl Lanes for Avx2 {
         fn or(self, a: __m256, b: __m256) -> __m256 { _mm256_or_ps(a, b) }
         fn any(self, a: __m256) -> bool { _mm256_movemask_ps(a) != 0 }
         fn select(self, mask: __m256, a: __m256, b: __m256) -> __m256 { _mm256_blendv_ps(b, a, mask) }
+        fn exp2i(self, n: __m256) -> __m256 { exp2(self, _mm256_cvtps_epi32(n)) }
         /// In two steps, of which only the second can leave the normal range.
         fn ldexp(self, a: __m256, n: __m256) -> __m256 {
-            let n = _mm256_cvtps_epi32(n);
+            let n = _mm256_max_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(-250));
             let half = _mm256_srai_epi32::<1>(n);
             let rest = _mm256_sub_epi32(n, half);
             _mm256_mul_ps(_mm256_mul_ps(a, exp2(self, half)), exp2(self, rest))

@@ -11,6 +11,7 @@
 //!
 //! Storage types below f32 are converted on load and store; everything is computed in f32.
 
+mod activation;
 mod attention;
 pub mod isa;
 pub mod lanes;
@@ -21,6 +22,7 @@ mod lanes_avx512;
 #[cfg(target_arch = "aarch64")]
 mod lanes_neon;
 mod lanes_scalar;
+mod math;
 mod norm;
 pub mod peaks;
 mod threads;
@@ -90,9 +92,8 @@ impl Backend for Simd {
             Op::LayerNorm(_) | Op::RmsNorm(_) | Op::BatchNorm(_) | Op::GroupNorm(_) | Op::InstanceNorm(_) => {
                 Support::Yes
             }
-            Op::Softmax(_) | Op::Activation(_) | Op::Glu(_) | Op::Rope(_) => {
-                Support::No("not written yet".into())
-            }
+            Op::Softmax(_) | Op::Rope(_) => Support::No("not written yet".into()),
+            Op::Activation(_) | Op::Glu(_) => Support::Yes,
         }
     }
 
@@ -109,7 +110,9 @@ impl Backend for Simd {
             | Op::BatchNorm(_)
             | Op::GroupNorm(_)
             | Op::InstanceNorm(_) => norm::prepare::<T>(engine, problem, &problem.op, inputs),
-            Op::Softmax(_) | Op::Activation(_) | Op::Glu(_) | Op::Rope(_) => {
+            Op::Activation(spec) => Ok(activation::prepare::<T>(engine, problem, spec, inputs)),
+            Op::Glu(spec) => activation::prepare_glu::<T>(engine, problem, spec, inputs),
+            Op::Softmax(_) | Op::Rope(_) => {
                 Err(BackendError::Unsupported { reason: "not written yet".into() })
             }
         })
