@@ -54,7 +54,7 @@ impl Threads {
 
     /// Cuts `out` into `bands` runs of nearly equal length and calls `work(first, run)` on each, in
     /// parallel, where `first` is the index of the run's first element.
-    pub(crate) fn runs<T: Send>(&self, out: &mut [T], bands: usize, work: impl Fn(usize, &mut [T]) + Sync) {
+    pub(super) fn runs<T: Send>(&self, out: &mut [T], bands: usize, work: impl Fn(usize, &mut [T]) + Sync) {
         let share = out.len().div_ceil(bands.max(1)).max(1);
         match &self.pool {
             Some(pool) if bands > 1 => pool.install(|| {
@@ -66,7 +66,6 @@ impl Threads {
 
     /// Calls `task(i)` for every i below `tasks`, in parallel, taken one by one as threads become
     /// free. The caller decides that the work is worth it.
-    #[expect(dead_code, reason = "attention is not written yet")]
     pub(super) fn each(&self, tasks: usize, task: impl Fn(usize) + Send + Sync) {
         match &self.pool {
             Some(pool) if tasks > 1 => {
