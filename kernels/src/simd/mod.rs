@@ -91,7 +91,7 @@ impl Backend for Simd {
 
     fn supports(&self, problem: &Problem) -> Support {
         match &problem.op {
-            Op::Attention(_) => Support::No(attention::MISSING.into()),
+            Op::Attention(spec) => attention::supports(spec),
             Op::LayerNorm(_) | Op::RmsNorm(_) | Op::BatchNorm(_) | Op::GroupNorm(_) | Op::InstanceNorm(_) => {
                 Support::Yes
             }

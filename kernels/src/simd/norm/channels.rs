@@ -10,7 +10,6 @@ use crate::op::{BatchNorm, BatchNormMode, GroupNorm, InstanceNorm};
 use crate::operands::{Inputs, Outputs};
 use crate::simd::Engine;
 use crate::simd::lanes::{Kernel, Lanes, MAX_LANES};
-use crate::simd::threads::MIN_ELEMENTS;
 
 /// Weight and bias of each channel.
 #[derive(Clone, Copy)]
@@ -108,12 +107,15 @@ fn grouped<T: Element>(
     outputs: &mut Outputs,
 ) -> Result<(), BackendError> {
     let x = inputs.slice::<T>("x")?;
+    if x.is_empty() {
+        return Ok(());
+    }
     let affine = ChannelAffine::new(inputs)?;
     let len = channels * spatial;
     let past_caches = size_of_val(x) >= PAST_CACHES;
-    engine.threads.rows(outputs.slice_mut::<T>("out")?, len, |rows, out| {
-        let x = &x[rows.start * len..rows.end * len];
-        let first = rows.start;
+    engine.threads.elements(outputs.slice_mut::<T>("out")?, len, |start, out| {
+        let x = &x[start..start + out.len()];
+        let first = start / len;
         engine.isa.run(Groups { x, out, first, groups, channels, spatial, eps, affine, past_caches });
     });
     Ok(())
@@ -231,7 +233,7 @@ pub(super) fn batch_norm<T: Element>(
         .collect();
 
     if spec.mode == BatchNormMode::Train {
-        let bands = engine.threads.bands(channels, MIN_ELEMENTS / (batch * spatial).max(1));
+        let bands = engine.threads.worth(x.len()).min(channels);
         engine.threads.runs(&mut moments, bands, |first, moments| {
             engine.isa.run(ChannelMoments { x, dims, first, moments });
         });
@@ -255,15 +257,15 @@ pub(super) fn batch_norm<T: Element>(
     if spatial == 1 && channels >= MAX_LANES {
         let part = |part: fn(&Normal) -> f32| normals.iter().map(part).collect::<Vec<f32>>();
         let (mean, low, rstd) = (part(|n| n.mean), part(|n| n.mean_low), part(|n| n.rstd));
-        engine.threads.rows(out, channels, |rows, out| {
-            let x = &x[rows.start * channels..rows.end * channels];
+        engine.threads.elements(out, channels, |start, out| {
+            let x = &x[start..start + out.len()];
             let statistics = [&mean[..], &low[..], &rstd[..]];
             engine.isa.run(Samples { x, out, statistics, affine, past_caches });
         });
     } else {
-        engine.threads.rows(out, spatial, |rows, out| {
-            let x = &x[rows.start * spatial..rows.end * spatial];
-            let (first, normals) = (rows.start % channels, &normals[..]);
+        engine.threads.elements(out, spatial, |start, out| {
+            let x = &x[start..start + out.len()];
+            let (first, normals) = (start / spatial % channels, &normals[..]);
             engine.isa.run(ChannelRuns { x, out, spatial, first, normals, affine, past_caches });
         });
     }

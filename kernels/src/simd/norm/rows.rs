@@ -44,10 +44,13 @@ pub(super) fn layer_norm<T: Element>(
 ) -> Result<(), BackendError> {
     let (_, width) = spec.rows_and_width();
     let x = inputs.slice::<T>("x")?;
+    if x.is_empty() {
+        return Ok(());
+    }
     let affine = Affine::Each { weight: inputs.optional("weight")?, bias: inputs.optional("bias")? };
     let past_caches = size_of_val(x) >= PAST_CACHES;
-    engine.threads.rows(outputs.slice_mut::<T>("out")?, width, |rows, out| {
-        let x = &x[rows.start * width..rows.end * width];
+    engine.threads.elements(outputs.slice_mut::<T>("out")?, width, |start, out| {
+        let x = &x[start..start + out.len()];
         engine.isa.run(LayerRows { x, out, width, eps: spec.eps, affine, past_caches });
     });
     Ok(())
@@ -100,10 +103,13 @@ pub(super) fn rms_norm<T: Element>(
 ) -> Result<(), BackendError> {
     let (_, width) = spec.rows_and_width();
     let x = inputs.slice::<T>("x")?;
+    if x.is_empty() {
+        return Ok(());
+    }
     let weight = inputs.optional::<T>("weight")?;
     let past_caches = size_of_val(x) >= PAST_CACHES;
-    engine.threads.rows(outputs.slice_mut::<T>("out")?, width, |rows, out| {
-        let x = &x[rows.start * width..rows.end * width];
+    engine.threads.elements(outputs.slice_mut::<T>("out")?, width, |start, out| {
+        let x = &x[start..start + out.len()];
         engine.isa.run(RmsRows { x, out, width, weight, spec, past_caches });
     });
     Ok(())
