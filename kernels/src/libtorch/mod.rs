@@ -139,7 +139,7 @@ impl Backend for LibTorch {
             Op::BatchNorm(spec) => norm::batch_norm_declares(spec),
             Op::GroupNorm(_) => norm::group_norm_declares(),
             Op::InstanceNorm(_) => norm::instance_norm_declares(),
-            Op::Activation(spec) => activation::declares(spec),
+            Op::Activation(spec) => activation::declares(spec, dtype),
             Op::Glu(spec) => activation::glu_declares(spec, dtype),
             Op::Rope(spec) => rope::declares(spec, dtype),
         }
