@@ -388,7 +388,10 @@ mod tests {
             ] {
                 let problem: Problem = format!("attention {dtype} {fields}").parse().unwrap();
                 let Op::Attention(spec) = &problem.op else { unreachable!() };
-                let zeros = problem.operands().into_iter().map(|o| (o.name, crate::Tensor::zeros(o.element, &o.shape)));
+                let zeros = problem
+                    .operands()
+                    .into_iter()
+                    .map(|o| (o.name, crate::Tensor::zeros(o.element, &o.shape)));
                 let host = Inputs::new(&problem, zeros).unwrap();
                 let operands = Operands { host: &host, device: Device::Cpu, dtype };
                 let in_use = |name| operands.get(name).unwrap().narrow(2, 0, spec.kv_len as i64);

@@ -87,7 +87,9 @@ pub(super) fn download(result: &Operand, tensor: &Torch) -> Result<Tensor, Backe
     let mut host = Tensor::zeros(result.element, &shape);
     let found = tensor.f_kind()?;
     if found != kind_of(result.element) {
-        return Err(TchError::Kind(format!("'{}' is {found:?}, expected {}", result.name, result.element)).into());
+        return Err(
+            TchError::Kind(format!("'{}' is {found:?}, expected {}", result.name, result.element)).into()
+        );
     }
     let len = host.len();
     tensor.f_copy_data_u8(host.bytes_mut(), len)?;

@@ -172,7 +172,9 @@ fn activations_agree() {
     for name in crate::op::Unary::NAMES {
         agrees(&format!("{name} shape=5x67"));
     }
-    for problem in ["leaky_relu shape=67 slope=0.2", "leaky_relu shape=67 slope=-0.2", "elu shape=67 alpha=1.7"] {
+    for problem in
+        ["leaky_relu shape=67 slope=0.2", "leaky_relu shape=67 slope=-0.2", "elu shape=67 alpha=1.7"]
+    {
         agrees(problem);
     }
     for beta in [1.702, -0.5, 0.0] {
