@@ -68,8 +68,21 @@ fn composition(function: Unary) -> Option<&'static str> {
     }
 }
 
-pub(super) fn declares(spec: &Activation) -> Declaration {
-    reused(composition(spec.function).unwrap_or("fused"))
+pub(super) fn declares(spec: &Activation, dtype: DType) -> Declaration {
+    let declaration = reused(composition(spec.function).unwrap_or("fused"));
+    Declaration { flushes_subnormals: flushes_subnormals(spec.function, dtype), ..declaration }
+}
+
+/// Where the function's kernel for CPUs gives 0 instead of numbers below the smallest normal.
+///
+/// - sigmoid is 1/(1 + e^(−x)), and below −88.7 that exponential overflows;
+/// - gelu converts to bf16 by an instruction that flushes.
+fn flushes_subnormals(function: Unary, dtype: DType) -> bool {
+    match function {
+        Unary::Sigmoid => dtype != DType::F16,
+        Unary::Gelu => dtype == DType::BF16,
+        _ => false,
+    }
 }
 
 pub(super) fn prepare(spec: &Activation, operands: &Operands) -> Result<Step, BackendError> {

@@ -50,16 +50,23 @@ impl Path {
     }
 }
 
-/// The tiled kernels round the probabilities to the storage type before they meet V.
+/// The tiled kernels round the probabilities to the storage type before they meet V. The one for
+/// CPUs works on bf16 by instructions that flush subnormals.
 pub(super) fn declares(spec: &Attention, dtype: DType, device: Device) -> Declaration {
-    let storage = |path| Declaration { probabilities: Rounded::Storage, ..Declaration::library(path) };
-    match (Path::of(spec, dtype, device), dtype) {
-        (Path::Flash, DType::F32) => Declaration::library("sdpa flash"),
-        (Path::Flash, _) => storage("sdpa flash"),
-        (Path::Math, _) => Declaration::library("sdpa math"),
-        (Path::Gpu, DType::F32) => Declaration::library("sdpa"),
-        (Path::Gpu, _) => storage("sdpa"),
-        (Path::Composed, _) => reused("composed: matmul, softmax, matmul in f32"),
+    let path = Path::of(spec, dtype, device);
+    let declaration = match path {
+        Path::Flash => Declaration::library("sdpa flash"),
+        Path::Math => Declaration::library("sdpa math"),
+        Path::Gpu => Declaration::library("sdpa"),
+        Path::Composed => reused("composed: matmul, softmax, matmul in f32"),
+    };
+    match path {
+        Path::Flash | Path::Gpu if dtype != DType::F32 => Declaration {
+            probabilities: Rounded::Storage,
+            flushes_subnormals: path == Path::Flash && dtype == DType::BF16,
+            ..declaration
+        },
+        _ => declaration,
     }
 }
 
@@ -184,7 +191,11 @@ struct Composed {
     scale: f64,
     softcap: Option<f64>,
     bias: Option<Torch>,
-    hidden: Option<Hidden>,
+    /// The keys that contribute nothing, broadcastable to [B, Hq, Lq, Lk], and the queries for
+    /// which that is all of them, [B, Hq, Lq, 1]: their softmax is NaN.
+    hidden: Option<(Torch, Torch)>,
+    /// When V holds NaN or ∞.
+    special: Option<Special>,
     scores: Scores,
     probabilities: Scores,
     /// [B·Hkv, Hq/Hkv·Lq, Dv], and memory for that when the result itself is not f32.
@@ -201,9 +212,13 @@ impl Composed {
         let v = v.f_view([matrices, lk, dv])?;
         let masking = Masking::new(spec, operands)?;
         let hidden = match masking.hidden()? {
-            Some(keys) if is_true(&keys.f_any()?)? => Some(Hidden::new(spec, keys, &v)?),
+            Some(keys) if is_true(&keys.f_any()?)? => {
+                let queries = keys.f_all_dim(-1, true)?;
+                Some((keys, queries))
+            }
             _ => None,
         };
+        let special = if is_true(&v.f_isfinite()?.f_all()?)? { None } else { Some(Special::new(&v)?) };
         let softcap = spec.softcap.map(f64::from);
         let scores = Scores::new(spec, operands)?;
         if spec.sinks {
@@ -219,6 +234,7 @@ impl Composed {
             softcap,
             bias: masking.bias,
             hidden,
+            special,
             scores,
             probabilities: Scores::new(spec, operands)?,
             product_size: [matrices, rows, dv],
@@ -237,8 +253,8 @@ impl Composed {
         if let Some(bias) = &self.bias {
             let _ = of_keys.f_add_(bias)?;
         }
-        if let Some(hidden) = &self.hidden {
-            let _ = of_keys.f_masked_fill_(&hidden.keys, f64::NEG_INFINITY)?;
+        if let Some((keys, _)) = &self.hidden {
+            let _ = of_keys.f_masked_fill_(keys, f64::NEG_INFINITY)?;
         }
         if let [_, lse] = results {
             let _ = all.f_logsumexp_out(lse, -1, false)?;
@@ -250,17 +266,16 @@ impl Composed {
             Some(wide) => wide.f_alias()?,
             None => out.f_view(self.product_size)?,
         };
-        let v = self.v.in_f32()?;
         let p = &self.probabilities.rows;
-        match &self.hidden {
-            None => p.f_bmm_out(&products, v).map(drop)?,
-            Some(hidden) => hidden.product(p, v, &mut products)?,
+        match &self.special {
+            None => p.f_bmm_out(&products, self.v.in_f32()?).map(drop)?,
+            Some(special) => special.product(rows, p, &mut products)?,
         }
         if self.wide_out.is_some() {
             out.f_copy_(&products.f_view_as(out)?)?;
         }
-        if let Some(hidden) = &self.hidden {
-            let _ = out.f_masked_fill_(&hidden.rows, 0)?;
+        if let Some((_, queries)) = &self.hidden {
+            let _ = out.f_masked_fill_(queries, 0)?;
         }
         Ok(())
     }
@@ -308,69 +323,36 @@ impl Scores {
     }
 }
 
-/// The keys that contribute nothing.
-struct Hidden {
-    /// Broadcastable to [B, Hq, Lq, Lk].
-    keys: Torch,
-    /// The queries that see no key, whose softmax is NaN: broadcastable to [B, Hq, Lq, 1].
-    rows: Torch,
-    /// When V holds NaN or ∞.
-    special: Option<Special>,
-}
-
-impl Hidden {
-    /// `v` is [B·Hkv, Lk, Dv].
-    fn new(spec: &Attention, keys: Torch, v: &Torch) -> Result<Self, TchError> {
-        let rows = keys.f_all_dim(-1, true)?;
-        let special = match is_true(&v.f_isfinite()?.f_all()?)? {
-            true => None,
-            false => Some(Special::new(spec, &keys, v)?),
-        };
-        Ok(Hidden { keys, rows, special })
-    }
-
-    /// Probabilities times values.
-    fn product(&self, p: &Torch, v: &Torch, out: &mut Torch) -> Result<(), TchError> {
-        let Some(special) = &self.special else { return p.f_bmm_out(out, v).map(drop) };
-        let _ = p.f_bmm_out(out, &special.finite)?;
-        for (value, indicator) in &special.values {
-            let is_seen = special.visible.f_bmm(indicator)?.f_gt(0)?;
-            let contribution = out.f_zeros_like()?.f_masked_fill(&is_seen, *value)?;
-            let _ = out.f_add_(&contribution)?;
-        }
-        Ok(())
-    }
-}
-
-/// NaN and ∞ in V: a product would spread them from hidden keys as 0·∞, so that they are taken out
-/// and added where a query sees them.
+/// NaN and ∞ in V. A product spreads them from keys that contribute nothing as 0·∞, so they are
+/// taken out of it, and added where a query sees them.
 struct Special {
-    /// V with 0 in their place.
+    /// V with 0 in their place [B·Hkv, Lk, Dv].
     finite: Torch,
-    /// Each of the three, and 1 in its places [B·Hkv, Lk, Dv].
+    /// Each of the three, and 1 where V holds it.
     values: [(f64, Torch); 3],
-    /// 1 for visible keys [B·Hkv, Hq/Hkv·Lq, Lk].
-    visible: Torch,
 }
 
 impl Special {
-    fn new(spec: &Attention, hidden: &Torch, v: &Torch) -> Result<Self, TchError> {
-        let indicator = |at: Torch| at.f_to_kind(Kind::Float);
-        let scores = sizes(&[spec.batch, spec.q_heads, spec.q_len, spec.kv_len]);
-        let visible = indicator(hidden.f_logical_not()?)?.f_expand(scores, false)?;
+    fn new(v: &Torch) -> Result<Self, TchError> {
         Ok(Special {
             finite: v.f_to_kind(Kind::Float)?.f_nan_to_num(0.0, 0.0, 0.0)?,
             values: [
-                (f64::NAN, indicator(v.f_isnan()?)?),
-                (f64::INFINITY, indicator(v.f_isposinf()?)?),
-                (f64::NEG_INFINITY, indicator(v.f_isneginf()?)?),
+                (f64::NAN, v.f_isnan()?.f_to_kind(Kind::Float)?),
+                (f64::INFINITY, v.f_isposinf()?.f_to_kind(Kind::Float)?),
+                (f64::NEG_INFINITY, v.f_isneginf()?.f_to_kind(Kind::Float)?),
             ],
-            visible: visible.f_reshape([
-                v.size3()?.0,
-                (spec.group() * spec.q_len) as i64,
-                spec.kv_len as i64,
-            ])?,
         })
+    }
+
+    /// Probabilities times V; a score of −∞ says that a key is not seen.
+    fn product(&self, scores: &Torch, probabilities: &Torch, out: &mut Torch) -> Result<(), TchError> {
+        let _ = probabilities.f_bmm_out(out, &self.finite)?;
+        let seen = scores.f_isneginf()?.f_logical_not()?.f_to_kind(Kind::Float)?;
+        for (value, at) in &self.values {
+            let is_met = seen.f_bmm(at)?.f_gt(0)?;
+            let _ = out.f_add_(&out.f_zeros_like()?.f_masked_fill(&is_met, *value)?)?;
+        }
+        Ok(())
     }
 }
 

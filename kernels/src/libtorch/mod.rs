@@ -86,9 +86,14 @@ impl LibTorch {
 }
 
 pub(crate) fn register(registry: &mut Registry, threads: usize) {
-    // Operations here run one at a time; libtorch takes this number only once, before its first use.
+    // Operations run one at a time. libtorch takes this number once, before its first use, and tch
+    // panics where another part of the program has been first: then theirs stays.
     static INTEROP: Once = Once::new();
-    INTEROP.call_once(|| tch::set_num_interop_threads(1));
+    INTEROP.call_once(|| {
+        if tch::get_num_interop_threads() != 1 {
+            let _ = catch_unwind(|| tch::set_num_interop_threads(1));
+        }
+    });
     registry.add(LibTorch::cpu(threads));
     match LibTorch::cuda(threads) {
         Ok(backends) => backends.into_iter().for_each(|backend| registry.add(backend)),
@@ -107,31 +112,22 @@ impl Backend for LibTorch {
             (tch::utils::has_mkldnn(), "oneDNN"),
             (tch::utils::has_openmp(), "OpenMP"),
         ];
-        let present: Vec<_> =
-            libraries.iter().filter(|(is_there, _)| *is_there).map(|(_, name)| *name).collect();
-        match self.device {
-            Device::Cuda(n) => BackendInfo {
-                version: format!(
-                    "{VERSION} (CUDA {}, cuDNN {})",
-                    tch::utils::version_cudart(),
-                    tch::utils::version_cudnn()
-                ),
-                device: format!("cuda:{n}"),
-                isa: "CUDA".into(),
-                threads: self.threads,
-            },
-            _ => BackendInfo {
-                version: format!("{VERSION} ({})", present.join(", ")),
-                device: "cpu".into(),
-                isa: cpu_capability().into(),
-                threads: self.threads,
-            },
-        }
+        let cpu_libraries: Vec<_> =
+            libraries.iter().filter(|(present, _)| *present).map(|(_, name)| *name).collect();
+        let (device, isa, with) = match self.device {
+            Device::Cuda(n) => (format!("cuda:{n}"), "cuda", cuda_libraries()),
+            _ => ("cpu".into(), cpu_capability(), cpu_libraries.join(", ")),
+        };
+        BackendInfo { version: format!("{VERSION} ({with})"), device, isa: isa.into(), threads: self.threads }
     }
 
     /// Every operation is there or can be composed.
-    fn supports(&self, _problem: &Problem) -> Support {
-        Support::Yes
+    fn supports(&self, problem: &Problem) -> Support {
+        match &problem.op {
+            Op::BatchNorm(spec) => norm::batch_norm_supports(spec),
+            Op::InstanceNorm(spec) => norm::instance_norm_supports(spec),
+            _ => Support::Yes,
+        }
     }
 
     fn declares(&self, problem: &Problem) -> Declaration {
@@ -144,7 +140,7 @@ impl Backend for LibTorch {
             Op::BatchNorm(spec) => norm::batch_norm_declares(spec),
             Op::GroupNorm(_) => norm::group_norm_declares(),
             Op::InstanceNorm(_) => norm::instance_norm_declares(),
-            Op::Activation(spec) => activation::declares(spec),
+            Op::Activation(spec) => activation::declares(spec, dtype),
             Op::Glu(spec) => activation::glu_declares(spec, dtype),
             Op::Rope(spec) => rope::declares(spec, dtype),
         }
@@ -219,6 +215,18 @@ fn use_threads(threads: usize) {
     if tch::get_num_threads() != threads {
         tch::set_num_threads(threads);
     }
+}
+
+/// The versions that libtorch was built with: CUDA's is 1000·major + 10·minor, cuDNN's from 9 on
+/// 10000·major + 100·minor + patch.
+fn cuda_libraries() -> String {
+    let cuda = tch::utils::version_cudart();
+    let mut text = format!("CUDA {}.{}", cuda / 1000, cuda % 1000 / 10);
+    if Cuda::cudnn_is_available() {
+        let cudnn = tch::utils::version_cudnn();
+        text += &format!(", cuDNN {}.{}.{}", cudnn / 10_000, cudnn % 10_000 / 100, cudnn % 100);
+    }
+    text
 }
 
 /// The level of its CPU kernels that libtorch chooses when it starts, by the rule in its

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor as Torch};
 
 use super::convert::{Operands, sizes};
 use super::{Step, reused};
-use crate::backend::Declaration;
+use crate::backend::{Declaration, Support};
 use crate::dtype::DType;
 use crate::error::{BackendError, InputError};
 use crate::op::norm::BatchNormMode;
@@ -84,6 +84,15 @@ pub(super) fn rms_norm(spec: &RmsNorm, operands: &Operands) -> Result<Step, Back
     })
 }
 
+pub(super) fn batch_norm_supports(spec: &BatchNorm) -> Support {
+    match spec.mode {
+        BatchNormMode::Train if spec.shape.contains(&0) => {
+            Support::No("libtorch has no batch statistics of an empty tensor".into())
+        }
+        _ => Support::Yes,
+    }
+}
+
 pub(super) fn batch_norm_declares(spec: &BatchNorm) -> Declaration {
     reused(match spec.mode {
         BatchNormMode::Train => "batch_norm with parameters in f32, after a copy of the running statistics",
@@ -158,6 +167,13 @@ pub(super) fn group_norm(spec: &GroupNorm, operands: &Operands) -> Result<Step, 
         out[0] = x.f_group_norm(groups, weight.as_ref(), bias.as_ref(), eps, true)?;
         Ok(())
     }))
+}
+
+pub(super) fn instance_norm_supports(spec: &InstanceNorm) -> Support {
+    match spec.shape[0] {
+        0 => Support::No("libtorch's instance norm fails on an empty batch".into()),
+        _ => Support::Yes,
+    }
 }
 
 pub(super) fn instance_norm_declares() -> Declaration {
