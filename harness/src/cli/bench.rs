@@ -30,9 +30,9 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Result<Verdict> {
     let selection = &arguments.selection;
-    let threads = selection.threads(&[1, processors()]);
+    let threads = selection.who.threads(&[1, processors()]);
     let registry_of_most = registry(threads.last().copied().unwrap_or(1));
-    let backends = selection.backends(&registry_of_most, Backends::Best)?;
+    let backends = selection.who.backends(&registry_of_most, Backends::Best)?;
     let plan = Plan {
         cases: selection.cases(&["standard"], true)?,
         reference: arguments.measuring.reference(&registry_of_most, &backends)?,
@@ -42,7 +42,7 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
         effort: arguments.measuring.effort(),
         slowest: arguments.measuring.slowest(),
     };
-    let known = selection.known_issues()?;
+    let known = selection.who.known_issues()?;
     let keeping: Option<(PathBuf, bool)> =
         arguments.keeping.out.clone().map(|out| (out, arguments.keeping.resume));
     let roofline = arguments.measuring.roofline()?;

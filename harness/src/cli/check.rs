@@ -29,11 +29,11 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Result<Verdict> {
     let selection = &arguments.selection;
-    let threads = selection.threads(&[processors()]);
+    let threads = selection.who.threads(&[processors()]);
     let most = threads.last().copied().unwrap_or(1);
     let plan = Plan {
         cases: selection.cases(&["smoke"], false)?,
-        backends: selection.backends(&registry(most), Backends::Every)?,
+        backends: selection.who.backends(&registry(most), Backends::Every)?,
         threads: vec![most],
         timing: false,
         effort: Effort::default(),
@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
         reference: None,
     };
     let keeping = arguments.keeping.out.as_deref().map(|out| (out, arguments.keeping.resume));
-    let (compared, verdict) = carry_out(&plan, registry, &selection.known_issues()?, None, keeping)?;
+    let (compared, verdict) = carry_out(&plan, registry, &selection.who.known_issues()?, None, keeping)?;
     print(&compared.records, arguments.format, false)?;
     Ok(verdict)
 }

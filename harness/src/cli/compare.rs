@@ -37,9 +37,9 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Result<Verdict> {
     let selection = &arguments.selection;
-    let threads = selection.threads(&[1, processors()]);
+    let threads = selection.who.threads(&[1, processors()]);
     let registry_of_most = registry(threads.last().copied().unwrap_or(1));
-    let backends = selection.backends(&registry_of_most, Backends::Best)?;
+    let backends = selection.who.backends(&registry_of_most, Backends::Best)?;
     let plan = Plan {
         cases: selection.cases(&["smoke", "standard"], false)?,
         reference: arguments.measuring.reference(&registry_of_most, &backends)?,
@@ -49,7 +49,7 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
         effort: arguments.measuring.effort(),
         slowest: arguments.measuring.slowest(),
     };
-    let known = selection.known_issues()?;
+    let known = selection.who.known_issues()?;
     let stamp = utc_now().replace([':', '-'], "");
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("touchstone-report").join(stamp));
     let roofline = arguments.measuring.roofline()?;

@@ -8,13 +8,12 @@ use touchstone_kernels::DType;
 
 use super::list::plain;
 use super::repro::dump;
-use super::select::{Backends, Selection, processors};
+use super::select::{Backends, Who, processors};
 use super::{MakeRegistry, Verdict};
 use crate::capture::Capture;
 use crate::case::Case;
 use crate::check;
 use crate::fill::Fill;
-use crate::known::KnownIssues;
 use crate::oracle::{self, Expected};
 use crate::outcome::Outcome;
 
@@ -36,7 +35,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DIR")]
     dump: Option<PathBuf>,
     #[command(flatten)]
-    selection: Selection,
+    who: Who,
 }
 
 /// Relative to the largest magnitude: what captures promise of their expectations, with room for
@@ -44,10 +43,11 @@ pub(super) struct Arguments {
 const ORACLE_TOLERANCE: f64 = 1e-6;
 
 pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Result<Verdict> {
-    let threads = arguments.selection.threads(&[processors()]).last().copied().unwrap_or(1);
+    let threads = arguments.who.threads(&[processors()]).last().copied().unwrap_or(1);
     crate::timing::configure_threads(threads)?;
     let registry = registry(threads);
-    let backends = arguments.selection.backends(&registry, Backends::Every)?;
+    let known = arguments.who.known_issues()?;
+    let backends = arguments.who.backends(&registry, Backends::Every)?;
     let captures: Vec<(&PathBuf, Capture)> = arguments
         .files
         .iter()
@@ -68,12 +68,11 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
                 bail!("{}: the oracle and the file's 'expected' disagree", path.display());
             }
         }
-        // A capture has no recipe of inputs; known issues speak of drawn cases.
+        // A capture has no recipe of inputs; this one stands in for it where known issues are matched.
         let case = Case { problem: capture.problem.clone(), fill: Fill::Normal, seed: 0 };
         let first = judged.len();
         for id in &backends {
             let Some(backend) = registry.find(id.as_str()) else { continue };
-            let known = KnownIssues::default();
             let outcome = check::check(backend.as_ref(), &case, &capture.inputs, &expected, &known);
             if let (Some(dir), Ok(outputs)) =
                 (&arguments.dump, check::outputs(backend.as_ref(), &case, &capture.inputs))

@@ -20,6 +20,7 @@ mod worker;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use touchstone_kernels::Registry;
 
@@ -84,9 +85,7 @@ pub fn run(registry: impl Fn(usize) -> Registry + Sync) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are answers; everything else is a usage error, which is 1 here.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(1) } else { ExitCode::SUCCESS };
+            return usage(&error);
         }
     };
     let registry: MakeRegistry = &registry;
@@ -113,6 +112,21 @@ pub fn run(registry: impl Fn(usize) -> Registry + Sync) -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// Says what is wrong with the arguments, in one line like every other complaint. Help and version
+/// are answers; everything else is a usage error, which is 1 here.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return if error.use_stderr() { ExitCode::from(1) } else { ExitCode::SUCCESS };
+    }
+    let text = error.to_string();
+    // What follows the first paragraph is the usage, which --help shows better.
+    let paragraph = text.split("\n\n").next().unwrap_or(&text);
+    let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    eprintln!("touchstone: {} (see --help)", line.strip_prefix("error: ").unwrap_or(&line));
+    ExitCode::from(1)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -9,7 +9,7 @@ use safetensors::tensor::TensorView;
 use touchstone_kernels::{DType, Declaration, ElementType, Outputs, Tensor};
 
 use super::eval::{Judged, print_verdicts};
-use super::select::{Backends, Selection, processors};
+use super::select::{Backends, Who, processors};
 use super::{MakeRegistry, Verdict};
 use crate::agreement::Tolerance;
 use crate::case::Case;
@@ -25,7 +25,7 @@ pub(super) struct Arguments {
     /// The case, as every report prints it: `softmax f32 shape=4x1024 fill=normal seed=7`
     case: Case,
     #[command(flatten)]
-    selection: Selection,
+    who: Who,
     /// How many of the worst elements to show
     #[arg(long, value_name = "N", default_value_t = 5)]
     worst: usize,
@@ -35,11 +35,11 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Result<Verdict> {
-    let threads = arguments.selection.threads(&[processors()]).last().copied().unwrap_or(1);
+    let threads = arguments.who.threads(&[processors()]).last().copied().unwrap_or(1);
     crate::timing::configure_threads(threads)?;
     let registry = registry(threads);
-    let backends = arguments.selection.backends(&registry, Backends::Every)?;
-    let known = arguments.selection.known_issues()?;
+    let backends = arguments.who.backends(&registry, Backends::Every)?;
+    let known = arguments.who.known_issues()?;
     let case = &arguments.case;
     let inputs = case.inputs();
     let expected = oracle::expect(&case.problem, &inputs);

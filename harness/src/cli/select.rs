@@ -10,14 +10,28 @@ use touchstone_kernels::{BackendId, DType, Family, Op, Registry};
 use crate::known::KnownIssues;
 use crate::suite::{Suite, SuiteCase};
 
-/// Filters that every command understands alike.
+/// Which backends, on how many threads.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Selection")]
-pub(super) struct Selection {
+pub(super) struct Who {
     /// Backends by name: `simd` is the best instruction set present, `simd/avx2` that one, `all`
     /// every one [default: the best of each]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     backend: Vec<String>,
+    /// Thread counts, `all` for every processor
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = threads)]
+    threads: Vec<usize>,
+    /// A file of known issues, instead of the one built in
+    #[arg(long, value_name = "FILE")]
+    known_issues: Option<PathBuf>,
+}
+
+/// Filters that every command over suites understands alike.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Selection")]
+pub(super) struct Selection {
+    #[command(flatten)]
+    pub(super) who: Who,
     /// Operations (softmax, gelu …) or families (attention, softmax, norm, activation, rope)
     #[arg(long, value_name = "OP", value_delimiter = ',')]
     op: Vec<String>,
@@ -30,15 +44,9 @@ pub(super) struct Selection {
     /// Only cases whose text matches this regular expression
     #[arg(long, value_name = "REGEX")]
     case: Option<Regex>,
-    /// Thread counts, `all` for every processor
-    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = threads)]
-    threads: Vec<usize>,
     /// The k-th of n equal parts of the cases, such as 1/4
     #[arg(long, value_name = "K/N", value_parser = shard)]
     shard: Option<Shard>,
-    /// A file of known issues, instead of the one built in
-    #[arg(long, value_name = "FILE")]
-    known_issues: Option<PathBuf>,
 }
 
 /// The k-th (from 1) of n parts.
@@ -70,7 +78,7 @@ fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
-impl Selection {
+impl Who {
     /// The thread counts, in ascending order.
     pub(super) fn threads(&self, default: &[usize]) -> Vec<usize> {
         let mut threads = if self.threads.is_empty() { default.to_vec() } else { self.threads.clone() };
@@ -109,6 +117,17 @@ impl Selection {
         Ok(chosen)
     }
 
+    /// The known issues.
+    pub(super) fn known_issues(&self) -> anyhow::Result<KnownIssues> {
+        let known = match &self.known_issues {
+            Some(path) => KnownIssues::load(path),
+            None => KnownIssues::built_in(),
+        };
+        known.context("cannot load the known issues")
+    }
+}
+
+impl Selection {
     /// The cases asked for, of the suites asked for or of `default`.
     pub(super) fn cases(
         &self,
@@ -156,15 +175,6 @@ impl Selection {
             && (self.dtype.is_empty() || self.dtype.contains(&problem.dtype))
             && self.case.as_ref().is_none_or(|regex| regex.is_match(&suite_case.case.to_string()))
             && !(only_timed && suite_case.timed.is_empty())
-    }
-
-    /// The known issues.
-    pub(super) fn known_issues(&self) -> anyhow::Result<KnownIssues> {
-        let known = match &self.known_issues {
-            Some(path) => KnownIssues::load(path),
-            None => KnownIssues::built_in(),
-        };
-        known.context("cannot load the known issues")
     }
 }
 
