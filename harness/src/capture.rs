@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value};
-use touchstone_kernels::{DType, ElementType, InputError, Inputs, ParseError, Problem, Tensor};
 use touchstone_kernels::fields::Fields;
+use touchstone_kernels::{DType, ElementType, InputError, Inputs, ParseError, Problem, Tensor};
 
 /// A problem with its operands, and what its result should be.
 #[derive(Clone, Debug)]
@@ -96,18 +96,15 @@ impl Capture {
         let (_, header) = SafeTensors::read_metadata(bytes)?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let text = |key: &'static str| {
-            metadata
-                .get(key)
-                .ok_or_else(|| CaptureErrorKind::Metadata { key, message: "is missing".into() })
+            metadata.get(key).ok_or_else(|| CaptureErrorKind::Metadata { key, message: "is missing".into() })
         };
         let version = text("touchstone")?;
         if version != "1" {
             let message = format!("version {version}, expected 1");
             return Err(CaptureErrorKind::Metadata { key: "touchstone", message });
         }
-        let description: Map<String, Value> = serde_json::from_str(text("problem")?).map_err(|error| {
-            CaptureErrorKind::Metadata { key: "problem", message: error.to_string() }
-        })?;
+        let description: Map<String, Value> = serde_json::from_str(text("problem")?)
+            .map_err(|error| CaptureErrorKind::Metadata { key: "problem", message: error.to_string() })?;
 
         let file = SafeTensors::deserialize(bytes)?;
         let mut tensors = Vec::new();
@@ -263,8 +260,11 @@ fn problem(
                     _ => None,
                 };
                 if let Some(kind) = kind {
-                    let full: Vec<char> =
-                        shape("mask", 4)?.iter().zip("bhqk".chars()).map(|(&n, c)| if n == 1 && c != 'k' { '1' } else { c }).collect();
+                    let full: Vec<char> = shape("mask", 4)?
+                        .iter()
+                        .zip("bhqk".chars())
+                        .map(|(&n, c)| if n == 1 && c != 'k' { '1' } else { c })
+                        .collect();
                     *mask = format!("{kind}:{}", full.into_iter().collect::<String>());
                 }
             }

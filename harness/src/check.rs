@@ -101,9 +101,7 @@ pub fn explained(outcome: Outcome, backend: &dyn Backend, case: &Case, known: &K
             None => Outcome::Failed { why, figures },
         },
         Outcome::Passed(figures) => match known.witnessed(backend.id(), case) {
-            Some(issue) => {
-                Outcome::NoLongerFails { issue: issue.id.clone(), figures: Box::new(figures) }
-            }
+            Some(issue) => Outcome::NoLongerFails { issue: issue.id.clone(), figures: Box::new(figures) },
             None => Outcome::Passed(figures),
         },
         outcome => outcome,

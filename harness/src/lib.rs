@@ -16,6 +16,7 @@ pub mod capture;
 pub mod case;
 pub mod check;
 pub mod cli;
+pub mod comparison;
 pub mod fill;
 pub mod known;
 pub mod machine;

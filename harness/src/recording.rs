@@ -38,11 +38,7 @@ pub struct Who {
 impl Who {
     /// A backend in this process.
     pub fn of(backend: &dyn Backend, case: &Case) -> Self {
-        Who {
-            id: backend.id().clone(),
-            info: backend.info(),
-            declaration: backend.declares(&case.problem),
-        }
+        Who { id: backend.id().clone(), info: backend.info(), declaration: backend.declares(&case.problem) }
     }
 }
 
@@ -187,26 +183,18 @@ impl Run {
         record.load = measurement.health.load;
         record.clock_mhz = measurement.health.mhz;
         record.steal_percent = measurement.health.steal_percent;
-        record.contaminated = Some(measurement.samples.dropped as u32);
+        record.contaminated = Some(measurement.samples.dropped() as u32);
     }
 
     /// The slices behind a record's times.
     pub fn samples(record: &Record, outcome: &Outcome) -> Vec<SampleRow> {
         let Outcome::Measured(_, measurement) = outcome else { return Vec::new() };
-        let mut rows = SampleRow::of(record, &[]);
-        rows.extend(measurement.samples.slices.iter().map(|slice| SampleRow {
-            run_id: record.run_id.clone(),
-            problem: record.problem.clone(),
-            fill: record.fill.clone(),
-            seed: record.seed,
-            backend: record.backend.clone(),
-            threads: record.threads,
-            cache: record.cache.clone(),
-            slice: slice.round as u32,
-            iterations: measurement.samples.iterations,
-            ns: slice.ns,
-        }));
-        rows
+        let samples = &measurement.samples;
+        let slices: Vec<(u64, u64)> =
+            samples.slices.iter().map(|slice| (samples.iterations, slice.ns)).collect();
+        let rows = SampleRow::of(record, &slices).into_iter().zip(&samples.slices);
+        // The round, not the place in the list: slices of one round are neighbours in time.
+        rows.map(|(row, slice)| SampleRow { slice: slice.round as u32, ..row }).collect()
     }
 
     /// Machine, software and backends of the run.
@@ -241,16 +229,10 @@ impl Run {
 }
 
 /// Version of the compiler, as the build script found it.
-const RUSTC: &str = match option_env!("TOUCHSTONE_RUSTC") {
-    Some(version) => version,
-    None => "",
-};
+const RUSTC: &str = env!("TOUCHSTONE_RUSTC");
 
 /// Instruction sets that the compiler was allowed everywhere. Kernels use more, chosen at run time.
-const TARGET_FEATURES: &str = match option_env!("TOUCHSTONE_TARGET_FEATURES") {
-    Some(features) => features,
-    None => "",
-};
+const TARGET_FEATURES: &str = env!("TOUCHSTONE_TARGET_FEATURES");
 
 fn features() -> Vec<String> {
     let features = [
@@ -326,12 +308,7 @@ pub fn utc_now() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days as i64);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
 /// Year, month and day of a number of days since 1970-01-01 (Hinnant 2013, *chrono-compatible

@@ -146,8 +146,11 @@ impl Suite {
         let mut cases: Vec<SuiteCase> = Vec::new();
         for table in file.cases {
             let line = line_of(table.span().start);
-            let expanded = expand(table.into_inner())
-                .map_err(|source| SuiteError::Case { path: path.into(), line, source })?;
+            let expanded = expand(table.into_inner()).map_err(|source| SuiteError::Case {
+                path: path.into(),
+                line,
+                source,
+            })?;
             for new in expanded {
                 match cases.iter_mut().find(|old| old.case == new.case) {
                     Some(old) => old.timed.extend(new.timed),
@@ -175,8 +178,10 @@ fn expand(mut table: toml::Table) -> Result<Vec<SuiteCase>, ParseError> {
         .map(|state| state.parse())
         .collect::<Result<Vec<CacheState>, _>>()?;
     let ops = required(&mut table, "op", "an operation")?;
-    let dtypes: Vec<DType> =
-        required(&mut table, "dtype", "f32, f16 or bf16")?.iter().map(|d| d.parse()).collect::<Result<_, _>>()?;
+    let dtypes: Vec<DType> = required(&mut table, "dtype", "f32, f16 or bf16")?
+        .iter()
+        .map(|d| d.parse())
+        .collect::<Result<_, _>>()?;
     let fills: Vec<Fill> =
         or(take(&mut table, "fill")?, "normal").iter().map(|f| f.parse()).collect::<Result<_, _>>()?;
     let seeds = or(take(&mut table, "seed")?, &Case::DEFAULT_SEED.to_string());
@@ -287,7 +292,10 @@ mod tests {
         assert_eq!(error("description = 3\n"), "own.toml:1: invalid type: integer `3`, expected a string");
         assert!(error("\n\n[[case]\n").starts_with("own.toml:3: "));
         let text = "\n[[case]]\nop = 'softmax'\ndtype = 'f32'\nshape = '2x3'\nscael = 2\n";
-        assert_eq!(error(text), "own.toml:2: softmax has no field 'scael'; its fields are: shape, axis, scale");
+        assert_eq!(
+            error(text),
+            "own.toml:2: softmax has no field 'scael'; its fields are: shape, axis, scale"
+        );
         assert_eq!(error(""), "own.toml: the suite has no cases");
     }
 }

@@ -10,9 +10,7 @@ use touchstone_reports::{RunWriter, html, markdown, store, table};
 mod synthetic;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let out = std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "synthetic-report".to_owned());
+    let out = std::env::args().nth(1).unwrap_or_else(|| "synthetic-report".to_owned());
     let out = PathBuf::from(out);
     let (records, samples, environment) = synthetic::run("synthetic", 1, 1.0);
     let mut run = RunWriter::create(&out)?;
@@ -22,17 +20,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         run.push(record, &own)?;
     }
     environment.write(&out)?;
-    let style = table::Style {
-        width: 80,
-        colour: false,
-        cases: true,
-    };
+    let style = table::Style { width: 80, colour: false, cases: true };
     print!("{}", table::report(&records, style));
     let page = html::page(&records, Some(&environment))?;
     store::write_whole(&out.join("report.html"), page.as_bytes())?;
-    store::write_whole(
-        &out.join("report.md"),
-        markdown::report(&records).as_bytes(),
-    )?;
+    store::write_whole(&out.join("report.md"), markdown::report(&records).as_bytes())?;
     Ok(())
 }

@@ -28,11 +28,7 @@ pub fn times(value: f64) -> String {
 
 /// Two decimals from a tenth on: a third one would be noise, and columns stay narrow.
 fn factor(value: f64) -> String {
-    if (0.0995..1.0).contains(&value) {
-        format!("{value:.2}")
-    } else {
-        number(value)
-    }
+    if (0.0995..1.0).contains(&value) { format!("{value:.2}") } else { number(value) }
 }
 
 /// An interval as `1.38–1.46`, if there is one.
@@ -100,10 +96,7 @@ pub fn paragraph(records: &[Record], summary: &Summary) -> String {
         sentences.push("Nothing was timed.".to_owned());
     } else {
         for (conditions, clauses) in fastest {
-            sentences.push(format!(
-                "Fastest with {conditions}: {}.",
-                clauses.join("; ")
-            ));
+            sentences.push(format!("Fastest with {conditions}: {}.", clauses.join("; ")));
         }
         sentences.push(
             "Speed-ups are geometric means over the cases that all timed backends share; \
@@ -153,57 +146,31 @@ fn disagreement_sentence(records: &[Record], summary: &Summary) -> Option<String
             .filter(|r| r.status.was_executed() && r.status != Status::Passed)
             .collect();
         let ops = crate::summary::ordered(bad.iter().map(|r| r.op.as_str()), &[]);
-        wrong.push(format!(
-            "{backend} does not on {} ({})",
-            plural(bad.len(), "case"),
-            ops.join(", ")
-        ));
+        wrong.push(format!("{backend} does not on {} ({})", plural(bad.len(), "case"), ops.join(", ")));
     }
     let verb = if right.len() == 1 { "agrees" } else { "agree" };
     match (right.is_empty(), wrong.is_empty()) {
         (true, true) => None,
-        (false, true) => Some(format!(
-            "{} {verb} with the oracle wherever they ran.",
-            list(&right)
-        )),
+        (false, true) => Some(format!("{} {verb} with the oracle wherever they ran.", list(&right))),
         (true, false) => Some(format!("Agreement with the oracle: {}.", wrong.join("; "))),
-        (false, false) => Some(format!(
-            "{} {verb} with the oracle everywhere; {}.",
-            list(&right),
-            wrong.join("; ")
-        )),
+        (false, false) => {
+            Some(format!("{} {verb} with the oracle everywhere; {}.", list(&right), wrong.join("; ")))
+        }
     }
 }
 
 fn fastest_clause(speeds: &Speeds) -> Option<String> {
     let first = speeds.contenders.first()?;
     let mean = first.mean?;
-    let mut clause = format!(
-        "{} ({}) {}",
-        speeds.group.family,
-        plural(speeds.cases, "case"),
-        first.backend
-    );
+    let mut clause = format!("{} ({}) {}", speeds.group.family, plural(speeds.cases, "case"), first.backend);
     if first.backend == speeds.reference {
         clause.push_str(", the reference");
     } else {
-        clause.push_str(&format!(
-            " at {} against {}",
-            ratio(&mean),
-            speeds.reference
-        ));
+        clause.push_str(&format!(" at {} against {}", ratio(&mean), speeds.reference));
     }
     if let Some((next, next_mean)) = speeds.contenders.get(1).and_then(|c| Some((c, c.mean?))) {
-        let relation = if next_mean.overlaps(&mean) {
-            "not to be told apart from"
-        } else {
-            "then"
-        };
-        clause.push_str(&format!(
-            ", {relation} {} at {}",
-            next.backend,
-            times(next_mean.value)
-        ));
+        let relation = if next_mean.overlaps(&mean) { "not to be told apart from" } else { "then" };
+        clause.push_str(&format!(", {relation} {} at {}", next.backend, times(next_mean.value)));
     }
     Some(clause)
 }

@@ -12,22 +12,14 @@ use touchstone_reports::{Record, Status, columns, export, html, markdown, store,
 mod synthetic;
 
 fn plain(width: usize) -> Style {
-    Style {
-        width,
-        colour: false,
-        cases: true,
-    }
+    Style { width, colour: false, cases: true }
 }
 
 #[test]
 fn means_are_over_the_intersection_only() {
     let (mut records, ..) = synthetic::run("a", 1, 1.0);
     records.retain(|r| r.op == "gelu" && r.dtype == "f32" && r.threads == 1 && r.cache == "hot");
-    for (i, record) in records
-        .iter_mut()
-        .filter(|r| r.backend == "simd/avx2")
-        .enumerate()
-    {
+    for (i, record) in records.iter_mut().filter(|r| r.backend == "simd/avx2").enumerate() {
         record.speedup = Some([2.0, 8.0, 1000.0][i]);
         (record.speedup_low, record.speedup_high) = (None, None);
     }
@@ -36,11 +28,7 @@ fn means_are_over_the_intersection_only() {
     let summary = Summary::of(&records);
     let speeds = &summary.speeds[0];
     assert_eq!(speeds.cases, 2);
-    let ours = speeds
-        .contenders
-        .iter()
-        .find(|c| c.backend == "simd/avx2")
-        .unwrap();
+    let ours = speeds.contenders.iter().find(|c| c.backend == "simd/avx2").unwrap();
     let mean = ours.mean.unwrap();
     assert!((mean.value - 4.0).abs() < 1e-12 && mean.interval.is_none());
     assert_eq!(ours.timed, 3);
@@ -64,18 +52,12 @@ fn terminal_tables_fit_and_use_colour_only_if_asked() {
     for width in [80, 120] {
         let text = table::report(&records, plain(width));
         // A repro line is to be copied and therefore never broken.
-        for line in text
-            .lines()
-            .filter(|l| !l.trim_start().starts_with("touchstone repro"))
-        {
+        for line in text.lines().filter(|l| !l.trim_start().starts_with("touchstone repro")) {
             assert!(line.chars().count() <= width, "{width}: {line}");
         }
         assert!(!text.contains('\u{1b}'));
     }
-    let coloured = Style {
-        colour: true,
-        ..plain(80)
-    };
+    let coloured = Style { colour: true, ..plain(80) };
     assert!(table::report(&records, coloured).contains('\u{1b}'));
 }
 
@@ -83,25 +65,13 @@ fn terminal_tables_fit_and_use_colour_only_if_asked() {
 fn splice_replaces_between_markers_and_nothing_else() {
     let readme = "a\n<!-- touchstone:speed -->\nold\n<!-- /touchstone:speed -->\nb\n";
     let once = splice(readme, "speed", "new\n").unwrap();
-    assert_eq!(
-        once,
-        "a\n<!-- touchstone:speed -->\nnew\n<!-- /touchstone:speed -->\nb\n"
-    );
+    assert_eq!(once, "a\n<!-- touchstone:speed -->\nnew\n<!-- /touchstone:speed -->\nb\n");
     assert_eq!(splice(&once, "speed", "new\n").unwrap(), once);
-    assert!(matches!(
-        splice(readme, "other", ""),
-        Err(SpliceError::Missing { .. })
-    ));
+    assert!(matches!(splice(readme, "other", ""), Err(SpliceError::Missing { .. })));
     let twice = format!("{readme}{readme}");
-    assert!(matches!(
-        splice(&twice, "speed", ""),
-        Err(SpliceError::Repeated { .. })
-    ));
+    assert!(matches!(splice(&twice, "speed", ""), Err(SpliceError::Repeated { .. })));
     let inverted = "<!-- /touchstone:x --> <!-- touchstone:x -->";
-    assert!(matches!(
-        splice(inverted, "x", ""),
-        Err(SpliceError::Inverted { .. })
-    ));
+    assert!(matches!(splice(inverted, "x", ""), Err(SpliceError::Inverted { .. })));
 }
 
 /// Text from outside that would break out if anything forgot to escape it.
@@ -129,18 +99,11 @@ fn the_page_is_well_formed_and_self_contained() {
     let shapes = ["circle", "line", "rect", "polygon", "polyline"];
     let mut open: Vec<&str> = Vec::new();
     let body = page.split("<script").next().unwrap();
-    let body = [
-        body.split("<style>").next().unwrap(),
-        body.split("</style>").last().unwrap(),
-    ];
+    let body = [body.split("<style>").next().unwrap(), body.split("</style>").last().unwrap()];
     let text = body.concat();
     for tag in text.split('<').skip(1) {
         let tag = tag.split('>').next().unwrap();
-        let name = tag
-            .trim_start_matches('/')
-            .split([' ', '\n', '/'])
-            .next()
-            .unwrap();
+        let name = tag.trim_start_matches('/').split([' ', '\n', '/']).next().unwrap();
         if tag.starts_with('!') || void.contains(&name) || shapes.contains(&name) {
             continue;
         }
@@ -176,10 +139,7 @@ fn exports_hold_every_column_and_nan() {
     assert_eq!(first.as_object().unwrap().len(), columns::COLUMNS.len());
     assert_eq!(first["max_abs"], "NaN");
     assert_eq!(first["seed"], 7);
-    assert_eq!(
-        columns::json_schema()["required"].as_array().unwrap().len(),
-        columns::COLUMNS.len()
-    );
+    assert_eq!(columns::json_schema()["required"].as_array().unwrap().len(), columns::COLUMNS.len());
 }
 
 #[test]
@@ -187,39 +147,15 @@ fn a_diff_finds_what_changed_and_only_that() {
     let (old, old_samples, _) = synthetic::run("old", 1, 1.0);
     let (mut new, new_samples, _) = synthetic::run("new", 1, 1.25);
     new.last_mut().unwrap().status = Status::Failed;
-    let found = diff(
-        Side {
-            records: &old,
-            samples: &old_samples,
-        },
-        Side {
-            records: &new,
-            samples: &new_samples,
-        },
-    );
+    let found =
+        diff(Side { records: &old, samples: &old_samples }, Side { records: &new, samples: &new_samples });
     assert_eq!(found.changes.len(), 1);
     for family in &found.families {
         let (low, high) = family.mean.interval.expect("there are samples");
-        let expected = if family.backend == "simd/avx2" {
-            0.8
-        } else {
-            1.0
-        };
-        assert!(
-            low <= expected + 0.01 && expected - 0.01 <= high,
-            "{family:?}"
-        );
+        let expected = if family.backend == "simd/avx2" { 0.8 } else { 1.0 };
+        assert!(low <= expected + 0.01 && expected - 0.01 <= high, "{family:?}");
     }
-    let bare = diff(
-        Side {
-            records: &old,
-            samples: &[],
-        },
-        Side {
-            records: &new,
-            samples: &[],
-        },
-    );
+    let bare = diff(Side { records: &old, samples: &[] }, Side { records: &new, samples: &[] });
     assert!(bare.cases.iter().all(|case| case.ratio.interval.is_none()));
     for grid in diff::grids(&found, true) {
         assert!(table::render(&grid, plain(80)).lines().count() > 3);

@@ -14,6 +14,7 @@ use std::hint::black_box;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use touchstone_kernels::simd::{isa::Isa, peaks};
 use touchstone_kernels::{Operand, Problem};
 
-use crate::machine::{Caches, Machine};
+use crate::machine::{Caches, Machine, load_average};
 
 /// The measured limits of a machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,9 @@ pub struct Roofline {
     pub cpu: String,
     /// The instruction set they were measured with.
     pub isa: String,
+    /// Load average of the minute before measuring. A busy machine gives low peaks, and shares above
+    /// 105 % later.
+    pub load: Option<f64>,
     /// The peaks at one thread, and at all.
     pub peaks: Vec<Peaks>,
 }
@@ -191,10 +195,11 @@ impl Roofline {
     /// Measures the peaks at one thread and at all.
     pub fn measure(machine: &Machine) -> Roofline {
         let isa = Isa::best();
+        let load = load_average().map(|[minute, ..]| minute);
         let mut threads = vec![1];
         threads.extend((machine.cores > 1).then_some(machine.cores));
         let peaks = threads.into_iter().map(|threads| measure_peaks(isa, threads, &machine.caches)).collect();
-        Roofline { cpu: cpu_name(machine), isa: isa.to_string(), peaks }
+        Roofline { cpu: cpu_name(machine), isa: isa.to_string(), load, peaks }
     }
 
     /// Reads what [`save`](Roofline::save) wrote. A file that is missing, of another version or damaged
@@ -240,7 +245,13 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 }
 
 /// Rounds over all probes; the best of each counts. Interference only ever slows a probe down.
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 11;
+
+/// Rounds made even when time is up.
+const MIN_ROUNDS: usize = 3;
+
+/// Time for the rounds of one thread count: a busy machine is slow, but a person still waits.
+const BUDGET: Duration = Duration::from_secs(6);
 
 /// Time for one probe in one round: long beside the start of a thread, short beside the patience of a
 /// person.
@@ -304,11 +315,21 @@ fn measure_peaks(isa: Isa, threads: usize, caches: &Caches) -> Peaks {
 /// The best rate of each probe over all rounds, in units of 10⁹ a second, of all threads together.
 fn best_rates(isa: Isa, threads: usize, buffer_bytes: u64, probes: &[(Probe, u64)]) -> Vec<f64> {
     let barrier = Barrier::new(threads);
+    let over = AtomicBool::new(false);
+    let start = Instant::now();
     let run = || {
         let mut bench = Bench::new(isa, buffer_bytes);
         let passes: Vec<u64> = probes.iter().map(|&probe| bench.passes(probe)).collect();
         let mut stints = Vec::with_capacity(ROUNDS * probes.len());
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
+            // One thread looks at the clock for all, between two barriers.
+            if barrier.wait().is_leader() {
+                over.store(round >= MIN_ROUNDS && start.elapsed() > BUDGET, Ordering::Relaxed);
+            }
+            barrier.wait();
+            if over.load(Ordering::Relaxed) {
+                break;
+            }
             for (&probe, &passes) in probes.iter().zip(&passes) {
                 barrier.wait();
                 let begin = Instant::now();
@@ -325,7 +346,7 @@ fn best_rates(isa: Isa, threads: usize, buffer_bytes: u64, probes: &[(Probe, u64
         handles.into_iter().map(join).collect()
     });
     let mut best = vec![0.0; probes.len()];
-    for i in 0..ROUNDS * probes.len() {
+    for i in 0..of_threads[0].len() {
         let slot: &mut f64 = &mut best[i % probes.len()];
         *slot = slot.max(rate(of_threads.iter().map(|stints| &stints[i])));
     }
@@ -485,7 +506,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("touchstone/roofline.toml");
         assert_eq!(Roofline::load(&path), None);
-        let roofline = Roofline { cpu: "a".into(), isa: "avx2".into(), peaks: vec![peaks()] };
+        let roofline =
+            Roofline { cpu: "a".into(), isa: "avx2".into(), load: Some(0.5), peaks: vec![peaks()] };
         roofline.save(&path).unwrap();
         assert_eq!(Roofline::load(&path), Some(roofline));
         fs::write(&path, "cpu = ").unwrap();

@@ -13,16 +13,11 @@ pub(super) fn ratio_of_medians(old: &[f64], new: &[f64]) -> Option<(f64, f64)> {
         return None;
     }
     let mut draws = Draws(0x7062_6f6f_7473);
-    let mut ratios: Vec<f64> = (0..DRAWS)
-        .map(|_| draws.median(old) / draws.median(new))
-        .filter(|ratio| ratio.is_finite())
-        .collect();
+    let mut ratios: Vec<f64> =
+        (0..DRAWS).map(|_| draws.median(old) / draws.median(new)).filter(|ratio| ratio.is_finite()).collect();
     ratios.sort_by(f64::total_cmp);
     let end = ratios.len() / 40;
-    Some((
-        *ratios.get(end)?,
-        *ratios.get(ratios.len().checked_sub(end + 1)?)?,
-    ))
+    Some((*ratios.get(end)?, *ratios.get(ratios.len().checked_sub(end + 1)?)?))
 }
 
 /// A 64-bit xorshift (Marsaglia 2003): ample for choosing among a few dozen slices.
@@ -37,10 +32,7 @@ impl Draws {
     }
 
     fn median(&mut self, values: &[f64]) -> f64 {
-        let mut drawn: Vec<f64> = values
-            .iter()
-            .map(|_| values[self.below(values.len())])
-            .collect();
+        let mut drawn: Vec<f64> = values.iter().map(|_| values[self.below(values.len())]).collect();
         let middle = drawn.len() / 2;
         let (below, upper, _) = drawn.select_nth_unstable_by(middle, f64::total_cmp);
         let upper = *upper;

@@ -110,12 +110,7 @@ pub fn diff(old: Side<'_>, new: Side<'_>) -> Diff {
                 key: key.clone(),
                 old: before.status,
                 new: row.status,
-                reason: if old_reason {
-                    &before.reason
-                } else {
-                    &row.reason
-                }
-                .clone(),
+                reason: if old_reason { &before.reason } else { &row.reason }.clone(),
                 repro: row.repro.clone(),
             });
         }
@@ -130,23 +125,11 @@ pub fn diff(old: Side<'_>, new: Side<'_>) -> Diff {
             .zip(new_samples.get(&key))
             .and_then(|(old, new)| ratio_of_medians(old, new));
         let ratio = Ratio { value, interval };
-        groups
-            .entry((&row.family, &row.backend, row.threads, &row.cache))
-            .or_default()
-            .push(ratio);
-        out.cases.push(CaseDiff {
-            key,
-            family: row.family.clone(),
-            ratio,
-            old_ns,
-            new_ns,
-        });
+        groups.entry((&row.family, &row.backend, row.threads, &row.cache)).or_default().push(ratio);
+        out.cases.push(CaseDiff { key, family: row.family.clone(), ratio, old_ns, new_ns });
     }
     let new_keys: BTreeSet<_> = new.records.iter().map(Record::key).collect();
-    out.only_old = old_rows
-        .keys()
-        .filter(|key| !new_keys.contains(key))
-        .count();
+    out.only_old = old_rows.keys().filter(|key| !new_keys.contains(key)).count();
     out.families = groups
         .into_iter()
         .filter_map(|((family, backend, threads, cache), ratios)| {
@@ -166,11 +149,7 @@ pub fn diff(old: Side<'_>, new: Side<'_>) -> Diff {
 /// Times of one iteration by row. Samples of a run whose record was superseded when runs were
 /// merged do not belong to the record at hand.
 fn by_row(side: Side<'_>) -> HashMap<RowKey, Vec<f64>> {
-    let runs: HashMap<RowKey, &str> = side
-        .records
-        .iter()
-        .map(|r| (r.key(), r.run_id.as_str()))
-        .collect();
+    let runs: HashMap<RowKey, &str> = side.records.iter().map(|r| (r.key(), r.run_id.as_str())).collect();
     let mut rows: HashMap<RowKey, Vec<f64>> = HashMap::new();
     for sample in side.samples {
         let key = sample.key();

@@ -56,21 +56,12 @@ fn tone(ratio: &Ratio) -> Tone {
 }
 
 fn change(ratio: &Ratio) -> [Cell; 2] {
-    [
-        Cell::new(times(ratio.value)).tone(tone(ratio)),
-        interval(ratio).map_or_else(Cell::absent, Cell::new),
-    ]
+    [Cell::new(times(ratio.value)).tone(tone(ratio)), interval(ratio).map_or_else(Cell::absent, Cell::new)]
 }
 
 fn conditions(threads: u32, cache: &str) -> String {
-    Group {
-        family: String::new(),
-        op: String::new(),
-        dtype: String::new(),
-        threads,
-        cache: cache.to_owned(),
-    }
-    .conditions()
+    Group { family: String::new(), op: String::new(), dtype: String::new(), threads, cache: cache.to_owned() }
+        .conditions()
 }
 
 fn families(diff: &Diff) -> Grid {

@@ -7,14 +7,7 @@ use crate::words::number;
 /// Every backend asked for; the absent ones with their reason.
 #[must_use]
 pub fn backends(environment: &Environment) -> Option<Grid> {
-    let headings = [
-        "backend",
-        "version",
-        "device",
-        "instruction set",
-        "outputs",
-        "present",
-    ];
+    let headings = ["backend", "version", "device", "instruction set", "outputs", "present"];
     let mut grid = Grid::new("Backends", "", headings.map(Heading::words).to_vec());
     for backend in &environment.backends {
         let present = if backend.present {
@@ -22,19 +15,10 @@ pub fn backends(environment: &Environment) -> Option<Grid> {
         } else {
             Cell::new(format!("no: {}", backend.reason)).tone(Tone::Muted)
         };
-        let words = [
-            &backend.id,
-            &backend.version,
-            &backend.device,
-            &backend.isa,
-            &backend.allocation,
-        ];
+        let words = [&backend.id, &backend.version, &backend.device, &backend.isa, &backend.allocation];
         grid.rows.push(Row {
             cells: words.map(Cell::new).into_iter().chain([present]).collect(),
-            subject: Subject {
-                backend: backend.id.clone(),
-                ..Subject::default()
-            },
+            subject: Subject { backend: backend.id.clone(), ..Subject::default() },
         });
     }
     grid.unless_empty()

@@ -43,17 +43,11 @@ pub(super) fn embedded(records: &[Record], backends: &[String], palette: &Palett
         .iter()
         .zip(distinct)
         .map(|(column, Distinct { values, rows, .. })| {
-            if values.len() == 1 {
-                json!([column.name, values])
-            } else {
-                json!([column.name, values, rows])
-            }
+            if values.len() == 1 { json!([column.name, values]) } else { json!([column.name, values, rows]) }
         })
         .collect();
-    let colours: BTreeMap<_, _> = backends
-        .iter()
-        .map(|backend| (backend, palette.look(backend).hex()))
-        .collect();
+    let colours: BTreeMap<_, _> =
+        backends.iter().map(|backend| (backend, palette.look(backend).hex())).collect();
     let data = json!({ "rows": records.len(), "columns": columns, "colours": colours });
     // `<` only occurs inside strings; escaped, no text can end the script element.
     data.to_string().replace('<', "\\u003c")

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::environment::{Environment, RooflineEntry};
-use crate::plot::{self, Palette, Plot, PlotError};
+use crate::environment::Environment;
+use crate::plot::{self, Palette, Plot, PlotError, alike};
 use crate::record::Record;
 use crate::speed::{Group, Speeds};
 use crate::summary::Summary;
@@ -18,12 +18,7 @@ pub(super) struct Figure {
 
 impl Figure {
     fn of(plot: &Plot) -> Self {
-        Self {
-            svg: plot.inline(),
-            op: String::new(),
-            dtype: String::new(),
-            threads: String::new(),
-        }
+        Self { svg: plot.inline(), op: String::new(), dtype: String::new(), threads: String::new() }
     }
 }
 
@@ -34,42 +29,14 @@ pub(super) fn overview(
     environment: Option<&Environment>,
     palette: &Palette,
 ) -> Result<Vec<Figure>, PlotError> {
-    let mut figures = Vec::new();
-    if let Some(headline) = summary.speeds.iter().find(|s| s.cases > 0) {
-        let like: Vec<_> = summary
-            .speeds
-            .iter()
-            .filter(|s| alike(s, headline) && s.cases > 0)
-            .collect();
-        let bars = plot::family_bars(&like, &summary.backends);
-        let reference = &headline.reference;
-        let title = format!("Speed-up over {reference}, {}", headline.group.conditions());
-        let plot = plot::speedup_bars(&title, reference, &bars, palette)?;
-        figures.extend(plot.as_ref().map(Figure::of));
-    }
-    let plot = plot::error_over_bound("Error over bound, one point per case", records, palette)?;
-    figures.extend(plot.as_ref().map(Figure::of));
-    let limits: &[RooflineEntry] = environment.map_or(&[], |e| &e.roofline);
-    let cpu = |limits: &&RooflineEntry| matches!(limits.device.as_str(), "" | "cpu");
-    for limits in limits.iter().filter(cpu) {
-        let title = match limits.threads {
-            1 => "Roofline, 1 thread".to_owned(),
-            n => format!("Roofline, {n} threads"),
-        };
-        if let Some(plot) = plot::roofline(&title, records, limits, palette)? {
-            figures.push(Figure {
-                threads: limits.threads.to_string(),
-                ..Figure::of(&plot)
-            });
-        }
-    }
-    Ok(figures)
-}
-
-fn alike(a: &Speeds, b: &Speeds) -> bool {
-    a.group.threads == b.group.threads
-        && a.group.cache == b.group.cache
-        && a.reference == b.reference
+    let pictures = plot::overview(records, summary, environment, palette)?;
+    Ok(pictures
+        .iter()
+        .map(|picture| Figure {
+            threads: picture.threads.map_or_else(String::new, |n| n.to_string()),
+            ..Figure::of(&picture.plot)
+        })
+        .collect())
 }
 
 /// Pictures of one family: first the widest dtype on the fewest threads in a hot cache, then, to
@@ -82,18 +49,10 @@ pub(super) fn of_family(
 ) -> Result<(Vec<Figure>, Vec<Figure>), PlotError> {
     let (mut first, mut more) = (Vec::new(), Vec::new());
     let mut series: BTreeMap<_, Vec<Record>> = BTreeMap::new();
-    for record in records
-        .iter()
-        .filter(|r| r.family == family && r.is_timed())
-    {
+    for record in records.iter().filter(|r| r.family == family && r.is_timed()) {
         let dtype = summary.dtypes.iter().position(|d| *d == record.dtype);
         // Hot before cold; the key is the order in which figures stand.
-        let key = (
-            record.cache != "hot",
-            record.threads,
-            dtype,
-            record.op.clone(),
-        );
+        let key = (record.cache != "hot", record.threads, dtype, record.op.clone());
         series.entry(key).or_default().push(record.clone());
     }
     let foremost = series.keys().next().map(|key| (key.0, key.1, key.2));
@@ -115,28 +74,15 @@ pub(super) fn of_family(
             more.push(figure);
         }
     }
-    let own: Vec<Record> = records
-        .iter()
-        .filter(|r| r.family == family)
-        .cloned()
-        .collect();
+    let own: Vec<Record> = records.iter().filter(|r| r.family == family).cloned().collect();
     let speeds = Speeds::by(&own, Group::op);
     if let Some(headline) = summary.headline(family) {
-        let like: Vec<_> = speeds
-            .iter()
-            .filter(|s| alike(s, headline) && s.cases > 0)
-            .collect();
+        let like: Vec<_> = speeds.iter().filter(|s| alike(s, headline) && s.cases > 0).collect();
         let bars = plot::op_bars(&like, &summary.backends);
         let reference = &headline.reference;
-        let title = format!(
-            "{family}: speed-up over {reference}, {}",
-            headline.group.conditions()
-        );
+        let title = format!("{family}: speed-up over {reference}, {}", headline.group.conditions());
         if let Some(plot) = plot::speedup_bars(&title, reference, &bars, palette)? {
-            first.push(Figure {
-                threads: headline.group.threads.to_string(),
-                ..Figure::of(&plot)
-            });
+            first.push(Figure { threads: headline.group.threads.to_string(), ..Figure::of(&plot) });
         }
     }
     Ok((first, more))

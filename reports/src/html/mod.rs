@@ -130,29 +130,13 @@ fn filters(records: &[Record], summary: &Summary) -> Vec<Filter> {
     threads.dedup();
     let present = |status: &Status| records.iter().any(|r| r.status == *status);
     vec![
-        Filter {
-            name: "op",
-            choices: ordered(records.iter().map(|r| r.op.as_str()), &[]),
-        },
-        Filter {
-            name: "dtype",
-            choices: summary.dtypes.clone(),
-        },
-        Filter {
-            name: "backend",
-            choices: summary.backends.clone(),
-        },
-        Filter {
-            name: "threads",
-            choices: threads.iter().map(u32::to_string).collect(),
-        },
+        Filter { name: "op", choices: ordered(records.iter().map(|r| r.op.as_str()), &[]) },
+        Filter { name: "dtype", choices: summary.dtypes.clone() },
+        Filter { name: "backend", choices: summary.backends.clone() },
+        Filter { name: "threads", choices: threads.iter().map(u32::to_string).collect() },
         Filter {
             name: "status",
-            choices: Status::ALL
-                .into_iter()
-                .filter(present)
-                .map(|status| status.to_string())
-                .collect(),
+            choices: Status::ALL.into_iter().filter(present).map(|status| status.to_string()).collect(),
         },
     ]
 }
