@@ -148,7 +148,8 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// Whether query i may see key j, by every rule but the additive mask.
+    /// Whether query i may see key j. An additive −∞ hides it like a boolean mask: what the key
+    /// holds does not matter.
     fn visible(&self, i: usize, j: usize) -> bool {
         let spec = self.spec;
         let (row, column) = (i as i64, j as i64);
@@ -166,6 +167,7 @@ impl<'a> Head<'a> {
         }
         match (spec.mask, &self.operands.mask, &self.operands.lengths) {
             (Mask::Boolean(_), Some(mask), _) => mask[self.mask_index(i, j)] != 0.0,
+            (Mask::Additive(_), Some(mask), _) => mask[self.mask_index(i, j)] != f64::NEG_INFINITY,
             (Mask::Padding, _, Some(lengths)) => (j as f64) < lengths[self.batch],
             _ => true,
         }

@@ -149,8 +149,11 @@ pub(super) fn rms_norm(spec: &RmsNorm, problem: &Problem, inputs: &Inputs) -> Ve
     let affine = AffineOperands::new(inputs);
     let mut out = ExpectedResult::new(&problem.results()[0], width);
     // Half the error of the mean square, the root, two products, the offset; and the rounding of
-    // the normalized value where the semantics ask for it.
-    let early = if spec.round_before_weight { problem.dtype.unit_roundoff() } else { 0.0 };
+    // the normalized value where the semantics ask for it, near zero to the spacing of subnormals.
+    let (early, early_underflow) = match spec.round_before_weight {
+        true => (problem.dtype.unit_roundoff(), problem.dtype.smallest_subnormal() / 2.0),
+        false => (0.0, 0.0),
+    };
     let relative = ((growth(width) + 2.0) / 2.0 + 5.0) * U + early;
     out.blocks(width).zip(x.par_chunks(width.max(1))).for_each(|(block, x)| {
         let mean_square = sum(x.iter().map(|x| x * x)) / width as f64;
@@ -159,7 +162,7 @@ pub(super) fn rms_norm(spec: &RmsNorm, problem: &Problem, inputs: &Inputs) -> Ve
             let weight = if spec.weight { spec.weight_offset as f64 + affine.at(i).weight } else { 1.0 };
             let value = x * rstd * weight;
             block.value[i] = value;
-            block.error[i] = relative * value.abs();
+            block.error[i] = relative * value.abs() + early_underflow * weight.abs();
         }
     });
     vec![out]
