@@ -233,5 +233,7 @@ fn errors_are_typed() {
     let too_large = error(tch::Tensor::f_empty([1 << 58], options));
     assert!(matches!(too_large, BackendError::OutOfMemory { .. }), "{too_large:?}");
     let negative = error(tch::Tensor::f_empty([-1], options));
-    assert!(matches!(&negative, BackendError::Library { library: "libtorch", message } if !message.contains('\n')));
+    assert!(
+        matches!(&negative, BackendError::Library { library: "libtorch", message } if !message.contains('\n'))
+    );
 }
