@@ -1,20 +1,19 @@
-// Puts libtorch's folder into the run path of the programs linked here, so that they start with no
-// environment variable. Cargo does not hand link arguments on to dependents, so every package with
-// programs runs this same file: harness/build.rs and tests/build.rs include it.
-//
-// torch-sys tells its direct dependents (this package) where it found the library, and this package
-// tells its own. Neither says anything without the feature `libtorch`.
+//! Puts libtorch's folder into the run path of the programs linked here, so that they start with no
+//! environment variable. Cargo does not hand link arguments on to dependents, so every package with
+//! programs runs this same file: harness/build.rs and tests/build.rs call it.
+//!
+//! torch-sys tells its direct dependents (this package) where it found the library, and this package
+//! tells its own. Neither says anything without the feature `libtorch`.
 
 use std::env;
 use std::path::Path;
 
-fn main() {
+pub(crate) fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let told = ["DEP_TCH_LIBTORCH_LIB", "DEP_TOUCHSTONE_LIBTORCH_LIB"];
     let Some(lib) = told.into_iter().find_map(|name| env::var(name).ok()) else {
         return;
     };
-    println!("cargo::metadata=lib={lib}");
     println!("cargo::rerun-if-changed={lib}");
 
     // torch-sys does not look again once it is compiled; without this the linker or the loader would tell.
@@ -28,6 +27,7 @@ fn main() {
         return;
     };
 
+    println!("cargo::metadata=lib={}", lib.display());
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
     // rustc links --as-needed, and no symbol of the CUDA half is named anywhere: it registers itself when loaded.
     if lib.join("libtorch_cuda.so").exists() {

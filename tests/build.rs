@@ -1,3 +1,8 @@
-//! See `kernels/build.rs`: the run path has to be set for the programs of this package, too.
+//! See `kernels/build.rs`: the programs of this package need the run path, too.
 
-include!("../kernels/build.rs");
+#[path = "../kernels/build.rs"]
+mod run_path;
+
+fn main() {
+    run_path::main();
+}

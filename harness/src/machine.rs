@@ -87,6 +87,12 @@ pub fn peak_resident(pid: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// Starts the count of [`peak_resident`] anew, where the system allows it.
+pub fn reset_peak_resident(pid: u32) {
+    // 5 sets the high-water mark to the present size (proc_pid_clear_refs(5)). Where that is refused the mark stays.
+    let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+}
+
 /// How often the threads of a process have been taken off their processor to let others run.
 pub fn involuntary_switches(pid: u32) -> Option<u64> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;

@@ -229,16 +229,10 @@ impl Run {
 }
 
 /// Version of the compiler, as the build script found it.
-const RUSTC: &str = match option_env!("TOUCHSTONE_RUSTC") {
-    Some(version) => version,
-    None => "",
-};
+const RUSTC: &str = env!("TOUCHSTONE_RUSTC");
 
 /// Instruction sets that the compiler was allowed everywhere. Kernels use more, chosen at run time.
-const TARGET_FEATURES: &str = match option_env!("TOUCHSTONE_TARGET_FEATURES") {
-    Some(features) => features,
-    None => "",
-};
+const TARGET_FEATURES: &str = env!("TOUCHSTONE_TARGET_FEATURES");
 
 fn features() -> Vec<String> {
     let features = [

@@ -280,6 +280,7 @@ impl Worker {
     /// # Errors
     /// [`DriverError`].
     pub fn prepare(&mut self, case: &Case, entries: usize) -> Result<Readiness, DriverError> {
+        machine::reset_peak_resident(self.pid());
         let request = Request::Prepare { entries, case: case.to_string() };
         match self.request(&request)? {
             Response::Prepared(preparation) => Ok(Readiness::Ready(preparation)),
@@ -315,7 +316,7 @@ impl Worker {
         }
     }
 
-    /// Largest resident memory of the process so far, in bytes.
+    /// Largest resident memory of the process since the last `prepare`, in bytes.
     pub fn peak_resident(&self) -> Option<u64> {
         machine::peak_resident(self.pid())
     }

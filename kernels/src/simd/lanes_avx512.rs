@@ -179,10 +179,10 @@ impl Lanes for Avx512 {
         fn neg(a: __m512) -> __m512 { _mm512_xor_ps(a, _mm512_set1_ps(-0.0)) }
         fn abs(a: __m512) -> __m512 { _mm512_andnot_ps(_mm512_set1_ps(-0.0), a) }
         fn copysign(a: __m512, b: __m512) -> __m512 {
-            // 0xe4 is the truth table of `sign ? b : a`.
+            // 0xd8 is the truth table of `sign ? b : a`.
             let sign = _mm512_set1_epi32(i32::MIN);
             let (a, b) = (_mm512_castps_si512(a), _mm512_castps_si512(b));
-            _mm512_castsi512_ps(_mm512_ternarylogic_epi32::<0xe4>(a, b, sign))
+            _mm512_castsi512_ps(_mm512_ternarylogic_epi32::<0xd8>(a, b, sign))
         }
         fn round(a: __m512) -> __m512 {
             _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
@@ -194,6 +194,7 @@ impl Lanes for Avx512 {
         fn eq(a: __m512, b: __m512) -> __mmask16 { _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b) }
         fn is_nan(a: __m512) -> __mmask16 { _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a) }
         fn select(mask: __mmask16, a: __m512, b: __m512) -> __m512 { _mm512_mask_blend_ps(mask, b, a) }
+        fn shift(a: __m512, n: __m512) -> __m512 { _mm512_scalef_ps(a, n) }
         fn ldexp(a: __m512, n: __m512) -> __m512 { _mm512_scalef_ps(a, n) }
         fn split(a: __m512) -> (__m512, __m512) {
             // The bits of √½, so that the exponent field of the difference is e.
@@ -206,6 +207,11 @@ impl Lanes for Avx512 {
         fn reduce_add(a: __m512) -> f32 { _mm512_reduce_add_ps(a) }
         fn reduce_max(a: __m512) -> f32 { _mm512_reduce_max_ps(a) }
         fn reduce_min(a: __m512) -> f32 { _mm512_reduce_min_ps(a) }
+        fn reduce_add_f64(a: __m512) -> f64 {
+            let low = _mm512_cvtps_pd(_mm512_castps512_ps256(a));
+            let high = _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(a));
+            _mm512_reduce_add_pd(_mm512_add_pd(low, high))
+        }
         fn interleave(a: __m512, b: __m512) -> (__m512, __m512) {
             let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
             let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);

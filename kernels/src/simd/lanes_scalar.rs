@@ -15,7 +15,7 @@ fn fused(a: f32, b: f32, c: f32) -> f32 {
 /// 2ⁿ for −126 ≤ n ≤ 127.
 #[inline(always)]
 fn exp2(n: i32) -> f32 {
-    f32::from_bits(((n + 127) as u32) << 23)
+    f32::from_bits((n.wrapping_add(127) as u32) << 23)
 }
 
 impl Lanes for Scalar {
@@ -157,13 +157,16 @@ impl Lanes for Scalar {
         if mask { a } else { b }
     }
 
+    #[inline(always)]
+    fn shift(self, a: f32, n: f32) -> f32 {
+        f32::from_bits(a.to_bits().wrapping_add((n as i32 as u32) << 23))
+    }
     /// In two steps, of which only the second can leave the normal range.
     #[inline(always)]
     fn ldexp(self, a: f32, n: f32) -> f32 {
-        let n = n as i32;
+        let n = (n as i32).max(-250);
         let half = n >> 1;
-        // The clamp only matters for an n outside the contract, and keeps the shift defined.
-        a * exp2(half.clamp(-126, 127)) * exp2((n - half).clamp(-126, 127))
+        a * exp2(half) * exp2(n - half)
     }
     #[inline(always)]
     fn split(self, a: f32) -> (f32, f32) {

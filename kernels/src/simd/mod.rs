@@ -11,6 +11,7 @@
 //!
 //! Storage types below f32 are converted on load and store; everything is computed in f32.
 
+mod activation;
 mod attention;
 pub mod isa;
 pub mod lanes;
@@ -21,8 +22,12 @@ mod lanes_avx512;
 #[cfg(target_arch = "aarch64")]
 mod lanes_neon;
 mod lanes_scalar;
+mod math;
 mod norm;
 pub mod peaks;
+mod rope;
+mod softmax;
+mod sum;
 mod threads;
 
 use std::sync::Arc;
@@ -86,13 +91,11 @@ impl Backend for Simd {
 
     fn supports(&self, problem: &Problem) -> Support {
         match &problem.op {
-            Op::Attention(_) => Support::No(attention::MISSING.into()),
+            Op::Attention(spec) => attention::supports(spec),
             Op::LayerNorm(_) | Op::RmsNorm(_) | Op::BatchNorm(_) | Op::GroupNorm(_) | Op::InstanceNorm(_) => {
-                Support::No(norm::MISSING.into())
+                Support::Yes
             }
-            Op::Softmax(_) | Op::Activation(_) | Op::Glu(_) | Op::Rope(_) => {
-                Support::No("not written yet".into())
-            }
+            Op::Softmax(_) | Op::Activation(_) | Op::Glu(_) | Op::Rope(_) => Support::Yes,
         }
     }
 
@@ -109,9 +112,10 @@ impl Backend for Simd {
             | Op::BatchNorm(_)
             | Op::GroupNorm(_)
             | Op::InstanceNorm(_) => norm::prepare::<T>(engine, problem, &problem.op, inputs),
-            Op::Softmax(_) | Op::Activation(_) | Op::Glu(_) | Op::Rope(_) => {
-                Err(BackendError::Unsupported { reason: "not written yet".into() })
-            }
+            Op::Activation(spec) => Ok(activation::prepare::<T>(engine, problem, spec, inputs)),
+            Op::Glu(spec) => activation::prepare_glu::<T>(engine, problem, spec, inputs),
+            Op::Softmax(spec) => Ok(softmax::prepare::<T>(engine, problem, spec, inputs)),
+            Op::Rope(spec) => rope::prepare::<T>(engine, problem, spec, inputs),
         })
     }
 }

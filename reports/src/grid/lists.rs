@@ -47,7 +47,7 @@ fn listed(records: &[Record], title: &str, note: &str, wanted: impl Fn(Status) -
         }
         let mut why = Cell::new(&record.reason);
         if let (Some(expected), Some(got)) = (record.worst_expected, record.worst_got) {
-            let mut worst = format!("worst {}: expected {expected}, got {got}", record.worst_index);
+            let mut worst = format!("worst {}: expected {expected:e}, got {got:e}", record.worst_index);
             if let Some(ratio) = record.error_over_bound {
                 worst.push_str(&format!(", error {} × bound", number(ratio)));
             }

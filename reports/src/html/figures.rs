@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::environment::{Environment, RooflineEntry};
-use crate::plot::{self, Palette, Plot, PlotError};
+use crate::environment::Environment;
+use crate::plot::{self, Palette, Plot, PlotError, alike};
 use crate::record::Record;
 use crate::speed::{Group, Speeds};
 use crate::summary::Summary;
@@ -29,33 +29,14 @@ pub(super) fn overview(
     environment: Option<&Environment>,
     palette: &Palette,
 ) -> Result<Vec<Figure>, PlotError> {
-    let mut figures = Vec::new();
-    if let Some(headline) = summary.speeds.iter().find(|s| s.cases > 0) {
-        let like: Vec<_> = summary.speeds.iter().filter(|s| alike(s, headline) && s.cases > 0).collect();
-        let bars = plot::family_bars(&like, &summary.backends);
-        let reference = &headline.reference;
-        let title = format!("Speed-up over {reference}, {}", headline.group.conditions());
-        let plot = plot::speedup_bars(&title, reference, &bars, palette)?;
-        figures.extend(plot.as_ref().map(Figure::of));
-    }
-    let plot = plot::error_over_bound("Error over bound, one point per case", records, palette)?;
-    figures.extend(plot.as_ref().map(Figure::of));
-    let limits: &[RooflineEntry] = environment.map_or(&[], |e| &e.roofline);
-    let cpu = |limits: &&RooflineEntry| matches!(limits.device.as_str(), "" | "cpu");
-    for limits in limits.iter().filter(cpu) {
-        let title = match limits.threads {
-            1 => "Roofline, 1 thread".to_owned(),
-            n => format!("Roofline, {n} threads"),
-        };
-        if let Some(plot) = plot::roofline(&title, records, limits, palette)? {
-            figures.push(Figure { threads: limits.threads.to_string(), ..Figure::of(&plot) });
-        }
-    }
-    Ok(figures)
-}
-
-fn alike(a: &Speeds, b: &Speeds) -> bool {
-    a.group.threads == b.group.threads && a.group.cache == b.group.cache && a.reference == b.reference
+    let pictures = plot::overview(records, summary, environment, palette)?;
+    Ok(pictures
+        .iter()
+        .map(|picture| Figure {
+            threads: picture.threads.map_or_else(String::new, |n| n.to_string()),
+            ..Figure::of(&picture.plot)
+        })
+        .collect())
 }
 
 /// Pictures of one family: first the widest dtype on the fewest threads in a hot cache, then, to

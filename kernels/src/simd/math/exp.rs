@@ -1,0 +1,71 @@
+//! The exponential function.
+
+use super::{clamp, polynomial};
+use crate::simd::lanes::Lanes;
+
+/// log₂ e.
+const LOG2_E: f32 = std::f32::consts::LOG2_E;
+/// ln 2 rounded to f32, and the rest (Cody & Waite 1980). With FMA, n·LN_2_HIGH is subtracted
+/// without error.
+pub(super) const LN_2_HIGH: f32 = std::f32::consts::LN_2;
+pub(super) const LN_2_LOW: f32 = -1.904_654_2e-9;
+
+/// (e^r − 1 − r)/r² for |r| ≤ ln(2)/2: 2^-26.1 of e^r − 1.
+const EXP_M1: [f32; 5] = [0.499_999_97, 0.166_665_39, 0.041_667_756, 0.008_367_124, 0.001_383_564_3];
+
+/// x + low = t − c + n·ln 2 with n integral and |t − c| ≤ ln(2)/2 and a hair.
+struct Reduced<F> {
+    /// x − n·LN_2_HIGH, exact.
+    t: F,
+    /// n·LN_2_LOW − low.
+    c: F,
+    n: F,
+}
+
+impl<F: Copy> Reduced<F> {
+    #[inline(always)]
+    fn new<L: Lanes<F = F>>(lanes: L, x: F, low: Option<F>) -> Self {
+        let n = lanes.round(lanes.mul(x, lanes.splat(LOG2_E)));
+        let t = lanes.neg_mul_add(n, lanes.splat(LN_2_HIGH), x);
+        let c = match low {
+            None => lanes.mul(n, lanes.splat(LN_2_LOW)),
+            Some(low) => lanes.mul_sub(n, lanes.splat(LN_2_LOW), low),
+        };
+        Reduced { t, c, n }
+    }
+
+    /// e^(t − c) − 1.
+    #[inline(always)]
+    fn exp_m1<L: Lanes<F = F>>(&self, lanes: L) -> F {
+        // The rounding of t − c would be a quarter of the result's last place; in the terms of
+        // second order it does not matter, and in the first c joins those.
+        let r = lanes.sub(self.t, self.c);
+        lanes.add(self.t, lanes.mul_sub(lanes.mul(r, r), polynomial(lanes, r, EXP_M1), self.c))
+    }
+}
+
+/// (p, n) with e^(x + low) = p·2ⁿ, 0.7 < p < 1.42, n integral, for |x| up to 2²⁰ and |low| well
+/// below 1. NaN gives NaN twice.
+#[inline(always)]
+pub(crate) fn exp_split<L: Lanes>(lanes: L, x: L::F, low: Option<L::F>) -> (L::F, L::F) {
+    let reduced = Reduced::new(lanes, x, low);
+    (lanes.add(reduced.exp_m1(lanes), lanes.splat(1.0)), reduced.n)
+}
+
+/// e^x.
+#[inline(always)]
+pub(crate) fn exp<L: Lanes>(lanes: L, x: L::F) -> L::F {
+    // Above 88.73 the result overflows, below −103.98 it rounds to zero.
+    let (p, n) = exp_split(lanes, clamp(lanes, x, -104.0, 89.0), None);
+    lanes.ldexp(p, n)
+}
+
+/// e^x − 1 for x ≤ 0; unspecified above.
+#[inline(always)]
+pub(crate) fn exp_m1_negative<L: Lanes>(lanes: L, x: L::F) -> L::F {
+    // Below −17.4 the result rounds to −1.
+    let reduced = Reduced::new(lanes, clamp(lanes, x, -20.0, 1.0), None);
+    let scale = lanes.exp2i(reduced.n);
+    // scale·(e^r − 1) + (scale − 1), of which the second term is exact for n ≥ −24.
+    lanes.mul_add(scale, reduced.exp_m1(lanes), lanes.sub(scale, lanes.splat(1.0)))
+}

@@ -1,0 +1,174 @@
+//! Errors in units of the last place, over a sample of all f32 arguments.
+//!
+//! The sample: a stride through all bit patterns, every power of two, and 64 neighbours on either
+//! side of it and of every breakpoint. `exhaustive` takes every argument
+//! (`cargo test --release exhaustive::gelu -- --ignored --nocapture`).
+
+use std::f64::consts::{FRAC_1_SQRT_2, PI};
+
+use crate::DType;
+use crate::simd::activation::{
+    Elu, Erf, Exp, Function, Gelu, GeluTanh, HardSwish, LeakyRelu, Map, Mish, PlainRelu, Sigmoid, Silu,
+    Softplus, Swish, Tanh, Ungated,
+};
+use crate::simd::isa::Isa;
+use crate::simd::lanes::Lanes;
+
+#[derive(Clone, Copy)]
+struct Ln;
+
+impl Function for Ln {
+    #[inline(always)]
+    fn at<L: Lanes>(self, lanes: L, x: L::F) -> L::F {
+        super::ln(lanes, x)
+    }
+}
+
+/// Arguments at which some function changes its branch, saturates, overflows or underflows.
+const BREAKPOINTS: [f32; 34] = [
+    0.0, 0.34657, 0.5, 0.625, 0.693147, 0.921875, 1.0, 1.03972, 1.414214, 1.702, 2.0, 2.699, 3.0, 3.9193,
+    4.0, 5.54, 6.0, 8.66, 9.010913, 10.0, 10.2, 12.0, 13.2, 14.3561, 15.0, 17.3287, 20.0, 87.33654, 88.72284,
+    91.9, 103.97208, 104.0, 108.66, 120.0,
+];
+
+const BLOCK: usize = 1 << 16;
+
+fn sample(stride: u32) -> impl Iterator<Item = f32> {
+    let strided = (0..=u32::MAX / stride).map(move |i| f32::from_bits(i * stride));
+    let neighbours =
+        |bits: u32| (0..129u32).map(move |i| f32::from_bits(bits.wrapping_add(i).wrapping_sub(64)));
+    let binades = (0..512u32).flat_map(move |i| neighbours(i << 23));
+    let breaks = BREAKPOINTS.into_iter().flat_map(|x| [x, -x]).flat_map(move |x| neighbours(x.to_bits()));
+    strided.chain(binades).chain(breaks)
+}
+
+/// The largest error of `function` in ULP and its argument.
+fn worst(
+    isa: Isa,
+    function: impl Function,
+    exact: impl Fn(f64) -> f64,
+    mut arguments: impl Iterator<Item = f32>,
+) -> (f64, f32) {
+    let mut worst = (0.0, 0.0);
+    let (mut x, mut y) = (Vec::with_capacity(BLOCK), vec![0.0; BLOCK]);
+    loop {
+        x.clear();
+        x.extend(arguments.by_ref().take(BLOCK));
+        if x.is_empty() {
+            return worst;
+        }
+        let y = &mut y[..x.len()];
+        isa.run(Map { function, x: &x, out: y });
+        for (&x, &y) in x.iter().zip(&*y) {
+            let error = ulps(y, exact(x as f64));
+            if !(error <= worst.0) {
+                worst = (error, x);
+            }
+        }
+    }
+}
+
+/// |got − exact| in units of the last place of an f32 around `exact`.
+fn ulps(got: f32, exact: f64) -> f64 {
+    let got = got as f64;
+    if exact.is_nan() || got.is_nan() {
+        return if exact.is_nan() && got.is_nan() { 0.0 } else { f64::INFINITY };
+    }
+    let rounded = DType::F32.round(exact);
+    if rounded.is_infinite() || got.is_infinite() {
+        return if got == rounded { 0.0 } else { f64::INFINITY };
+    }
+    (got - exact).abs() / DType::F32.ulp(exact)
+}
+
+fn sigmoid(x: f64) -> f64 {
+    let e = libm::exp(-x.abs());
+    if x < 0.0 { e / (1.0 + e) } else { 1.0 / (1.0 + e) }
+}
+
+/// x·factor with the limit 0 at −∞.
+fn times(x: f64, factor: f64) -> f64 {
+    if factor == 0.0 { x.signum() * 0.0 } else { x * factor }
+}
+
+fn mish(x: f64) -> f64 {
+    let e = libm::exp(-x.abs());
+    if x < 0.0 {
+        times(x, e * (2.0 + e) / (2.0 + e * (2.0 + e)))
+    } else {
+        x * ((1.0 + 2.0 * e) / (1.0 + 2.0 * e + 2.0 * e * e))
+    }
+}
+
+fn gelu(x: f64) -> f64 {
+    times(x, 0.5 * libm::erfc(-x * FRAC_1_SQRT_2))
+}
+
+fn gelu_tanh(x: f64) -> f64 {
+    times(x, sigmoid((8.0 / PI).sqrt() * (x + 0.044715 * x * x * x)))
+}
+
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + libm::log1p(libm::exp(-x.abs()))
+}
+
+fn elu(alpha: f32) -> impl Fn(f64) -> f64 {
+    move |x| if x > 0.0 { x } else { alpha as f64 * libm::expm1(x) }
+}
+
+fn swish(beta: f32) -> impl Fn(f64) -> f64 {
+    move |x| times(x, sigmoid(beta as f64 * x))
+}
+
+fn check(isas: &[Isa], stride: u32, limit: f64, function: impl Function, exact: impl Fn(f64) -> f64) {
+    for &isa in isas {
+        let (ulp, x) = worst(isa, function, &exact, sample(stride));
+        println!("{isa}: {ulp:.3} ULP at {x:e} ({:#010x})", x.to_bits());
+        assert!(ulp <= limit, "{isa}: {ulp} ULP at {x:e}, allowed {limit}");
+    }
+}
+
+/// For each function its value in f64 and the largest error allowed in ULP.
+macro_rules! functions {
+    ($($name:ident: $function:expr, $exact:expr, $limit:expr;)+) => {
+        /// Every instruction set, a sample of the arguments.
+        mod sampled {
+            use super::*;
+            $(#[test]
+            fn $name() {
+                check(&Isa::present(), 65_537, $limit, $function, $exact);
+            })+
+        }
+        /// The best instruction set, every argument.
+        mod exhaustive {
+            use super::*;
+            $(#[test]
+            #[ignore = "a minute or more"]
+            fn $name() {
+                check(&Isa::present()[..1], 1, $limit, $function, $exact);
+            })+
+        }
+    };
+}
+
+functions! {
+    exp: Exp, libm::exp, 1.0;
+    ln: Ln, f64::ln, 1.0;
+    sigmoid: Ungated(Sigmoid), super::sigmoid, 2.5;
+    tanh: Tanh, libm::tanh, 1.5;
+    erf: Erf, libm::erf, 1.5;
+    gelu: Ungated(Gelu), super::gelu, 4.0;
+    gelu_tanh: Ungated(GeluTanh), super::gelu_tanh, 4.0;
+    silu: Ungated(Silu), |x| times(x, super::sigmoid(x)), 3.5;
+    swish: Swish(1.702), super::swish(1.702), 3.5;
+    swish_negative: Swish(-0.5), super::swish(-0.5), 3.5;
+    swish_gentle: Swish(1e-20), super::swish(1e-20), 3.5;
+    swish_steep: Swish(300.0), super::swish(300.0), 3.5;
+    mish: Mish, super::mish, 4.0;
+    softplus: Softplus, super::softplus, 3.0;
+    elu: Elu(1.0), super::elu(1.0), 1.0;
+    elu_scaled: Elu(1.67), super::elu(1.67), 2.0;
+    hard_swish: HardSwish, |x: f64| times(x, (x + 3.0).clamp(0.0, 6.0) / 6.0), 2.0;
+    relu: PlainRelu, |x: f64| if x < 0.0 { 0.0 } else { x }, 0.0;
+    leaky_relu: LeakyRelu(0.01), |x| if x < 0.0 { 0.01f32 as f64 * x } else { x }, 0.5;
+}
