@@ -54,9 +54,7 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Outside { count, of, worst } => {
-                write!(f, "{count} of {of} elements outside their bound; worst: {worst}")
-            }
+            Failure::Outside { count, of, .. } => write!(f, "{count} of {of} elements outside their bound"),
             Failure::NonFinite { count, of, first } => {
                 write!(f, "{count} of {of} elements wrongly (not) NaN or infinite; first: {first}")
             }

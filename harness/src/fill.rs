@@ -33,6 +33,8 @@ pub enum Fill {
     /// Numbers below the smallest normal.
     Subnormal,
     /// N(0, 1) with NaN, ±∞ and ±0 strewn over a third of the rows, in vector bodies and tails.
+    /// In attention NaN and ±0 only: an infinite score may come out as 0·∞ or not, by the order
+    /// of operations, and neither is wrong.
     Special,
     /// One dominant key or element at the first, last, or a tile-edge position: a dropped key
     /// shows at any length.
@@ -81,9 +83,13 @@ fn draw(problem: &Problem, operand: &Operand, fill: Fill, seed: u64) -> Tensor {
         ElementType::Float(dtype) => {
             let width = operand.shape.last().copied().unwrap_or(1).max(1);
             let is_data = matches!(operand.name, "x" | "q" | "k" | "v" | "gate" | "up");
+            let infinities = !matches!(problem.op, Op::Attention(_));
             let values =
                 match operand.name {
-                    _ if is_data => reals(operand, seed, |rng, index| data(fill, dtype, rng, index, width)),
+                    _ if is_data => reals(operand, seed, |rng, index| {
+                        let x = data(fill, dtype, rng, index, width);
+                        if x.is_infinite() && !infinities { 0.0 } else { x }
+                    }),
                     // Weights near the model's initial ones; with an offset of 1 they lie around 0.
                     "weight" => {
                         let centre = if offset_weight(problem) { 0.0 } else { 1.0 };

@@ -4,15 +4,13 @@
 
 use std::path::PathBuf;
 
-use touchstone_reports::{RunWriter, StoreError, markdown, store, table};
+use touchstone_reports::{RunWriter, html, markdown, store, table};
 
 #[path = "../tests/synthetic/mod.rs"]
 mod synthetic;
 
-fn main() -> Result<(), StoreError> {
-    let out = std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "synthetic-report".to_owned());
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let out = std::env::args().nth(1).unwrap_or_else(|| "synthetic-report".to_owned());
     let out = PathBuf::from(out);
     let (records, samples, environment) = synthetic::run("synthetic", 1, 1.0);
     let mut run = RunWriter::create(&out)?;
@@ -22,14 +20,10 @@ fn main() -> Result<(), StoreError> {
         run.push(record, &own)?;
     }
     environment.write(&out)?;
-    let style = table::Style {
-        width: 80,
-        colour: false,
-        cases: true,
-    };
+    let style = table::Style { width: 80, colour: false, cases: true };
     print!("{}", table::report(&records, style));
-    store::write_whole(
-        &out.join("report.md"),
-        markdown::report(&records).as_bytes(),
-    )
+    let page = html::page(&records, Some(&environment))?;
+    store::write_whole(&out.join("report.html"), page.as_bytes())?;
+    store::write_whole(&out.join("report.md"), markdown::report(&records).as_bytes())?;
+    Ok(())
 }

@@ -138,11 +138,7 @@ impl Environment {
     /// # Errors
     /// The file exists but cannot be read, or is not TOML of this shape (with line and column).
     pub fn read(path: &Path) -> Result<Option<Self>, StoreError> {
-        let file = if path.is_dir() {
-            path.join(ENVIRONMENT_FILE)
-        } else {
-            path.to_owned()
-        };
+        let file = if path.is_dir() { path.join(ENVIRONMENT_FILE) } else { path.to_owned() };
         let text = match std::fs::read_to_string(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -150,10 +146,7 @@ impl Environment {
         };
         toml::from_str(&text)
             .map(Some)
-            .map_err(|error| StoreError::Environment {
-                message: one_line(&text, &error),
-                path: file,
-            })
+            .map_err(|error| StoreError::Environment { message: one_line(&text, &error), path: file })
     }
 
     /// Reads the environment that belongs to a record file or run directory, as given to
@@ -174,10 +167,8 @@ impl Environment {
     /// The file cannot be written.
     pub fn write(&self, dir: &Path) -> Result<(), StoreError> {
         let path = dir.join(ENVIRONMENT_FILE);
-        let text = toml::to_string(self).map_err(|error| StoreError::Environment {
-            path: path.clone(),
-            message: error.to_string(),
-        })?;
+        let text = toml::to_string(self)
+            .map_err(|error| StoreError::Environment { path: path.clone(), message: error.to_string() })?;
         crate::store::write_whole(&path, text.as_bytes())
     }
 }
@@ -208,9 +199,9 @@ mod seeds_as_text {
             .into_iter()
             .map(|seed| match seed {
                 Seed::Number(number) => Ok(number),
-                Seed::Text(text) => text.parse().map_err(|_| {
-                    D::Error::custom(format!("seed `{text}` is not an unsigned integer"))
-                }),
+                Seed::Text(text) => text
+                    .parse()
+                    .map_err(|_| D::Error::custom(format!("seed `{text}` is not an unsigned integer"))),
             })
             .collect()
     }

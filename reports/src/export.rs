@@ -36,9 +36,8 @@ pub fn write_csv(records: &[Record], mut out: impl Write) -> io::Result<()> {
 pub fn write_json_lines(records: &[Record], mut out: impl Write) -> io::Result<()> {
     for record in records {
         let object = COLUMNS.iter().zip(cells(record));
-        let object: Map<_, _> = object
-            .map(|(column, cell)| (column.name.to_owned(), json(column.kind, cell)))
-            .collect();
+        let object: Map<_, _> =
+            object.map(|(column, cell)| (column.name.to_owned(), json(column.kind, cell))).collect();
         serde_json::to_writer(&mut out, &object)?;
         out.write_all(b"\n")?;
     }
@@ -48,9 +47,7 @@ pub fn write_json_lines(records: &[Record], mut out: impl Write) -> io::Result<(
 /// The cells of a record as they stand in the file.
 pub(crate) fn cells(record: &Record) -> Vec<String> {
     let line = line_of(record);
-    let mut reader = ReaderBuilder::new()
-        .has_headers(false)
-        .from_reader(line.as_slice());
+    let mut reader = ReaderBuilder::new().has_headers(false).from_reader(line.as_slice());
     let row = reader.records().next();
     let row = row.and_then(Result::ok).unwrap_or_default();
     row.iter().map(str::to_owned).collect()

@@ -7,9 +7,11 @@
 #![forbid(unsafe_code)]
 
 pub mod columns;
+pub mod diff;
 pub mod environment;
 pub mod export;
 pub mod grid;
+pub mod html;
 pub mod markdown;
 pub mod plot;
 pub mod record;

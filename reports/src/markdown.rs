@@ -34,11 +34,7 @@ pub fn render(grid: &Grid) -> String {
 /// One grid behind a fold that shows its title.
 #[must_use]
 pub fn folded(grid: &Grid) -> String {
-    format!(
-        "<details><summary>{}</summary>\n\n{}</details>\n\n",
-        escape(&grid.title),
-        body(grid)
-    )
+    format!("<details><summary>{}</summary>\n\n{}</details>\n\n", escape(&grid.title), body(grid))
 }
 
 fn body(grid: &Grid) -> String {
@@ -54,11 +50,7 @@ fn body(grid: &Grid) -> String {
 #[must_use]
 pub fn table(grid: &Grid) -> String {
     let headings: Vec<_> = grid.headings.iter().map(|h| escape(&h.text)).collect();
-    let rules: Vec<_> = grid
-        .headings
-        .iter()
-        .map(|h| if h.figures { "--:" } else { "---" })
-        .collect();
+    let rules: Vec<_> = grid.headings.iter().map(|h| if h.figures { "--:" } else { "---" }).collect();
     let mut out = format!("| {} |\n| {} |\n", headings.join(" | "), rules.join(" | "));
     for row in &grid.rows {
         let cells = grid.headings.iter().zip(&row.cells);
@@ -86,10 +78,7 @@ fn cell(cell: &Cell, is_code: bool) -> String {
 /// Inline code; a table's bars must be escaped even there, backticks cannot be.
 fn code(text: &str) -> String {
     let fence = if text.contains('`') { "``" } else { "`" };
-    format!(
-        "{fence}{}{fence}",
-        text.replace('|', "\\|").replace('\n', " ")
-    )
+    format!("{fence}{}{fence}", text.replace('|', "\\|").replace('\n', " "))
 }
 
 /// Text that Markdown would take for markup, escaped.
@@ -153,13 +142,9 @@ pub fn splice(document: &str, name: &str, content: &str) -> Result<String, Splic
 
 fn only(document: &str, marker: &str) -> Result<usize, SpliceError> {
     let mut places = document.match_indices(marker);
-    let (place, _) = places.next().ok_or_else(|| SpliceError::Missing {
-        marker: marker.to_owned(),
-    })?;
+    let (place, _) = places.next().ok_or_else(|| SpliceError::Missing { marker: marker.to_owned() })?;
     if places.next().is_some() {
-        return Err(SpliceError::Repeated {
-            marker: marker.to_owned(),
-        });
+        return Err(SpliceError::Repeated { marker: marker.to_owned() });
     }
     Ok(place)
 }

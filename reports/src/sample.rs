@@ -5,18 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::record::{Record, RowKey};
 
 /// The columns of `samples.csv`, in order.
-pub const SAMPLE_COLUMNS: [&str; 10] = [
-    "run_id",
-    "problem",
-    "fill",
-    "seed",
-    "backend",
-    "threads",
-    "cache",
-    "slice",
-    "iterations",
-    "ns",
-];
+pub const SAMPLE_COLUMNS: [&str; 10] =
+    ["run_id", "problem", "fill", "seed", "backend", "threads", "cache", "slice", "iterations", "ns"];
 
 /// One timed slice of one measurement.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,10 +70,7 @@ impl SampleRow {
 
     /// Time of one iteration, in nanoseconds.
     #[must_use]
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "slices last milliseconds, far below 2^53 ns"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "slices last milliseconds, far below 2^53 ns")]
     pub fn ns_per_iteration(&self) -> f64 {
         self.ns as f64 / self.iterations.max(1) as f64
     }

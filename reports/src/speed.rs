@@ -35,10 +35,7 @@ impl Group {
     /// The operation of a record, with its thread count and cache state.
     #[must_use]
     pub fn op(record: &Record) -> Self {
-        Self {
-            op: record.op.clone(),
-            ..Self::of(record)
-        }
+        Self { op: record.op.clone(), ..Self::of(record) }
     }
 
     /// `1 thread, hot cache`.
@@ -78,10 +75,7 @@ impl Ratio {
         let value = mean(&|ratio| Some(ratio.value))?;
         let low = mean(&|ratio| ratio.interval.map(|(low, _)| low));
         let high = mean(&|ratio| ratio.interval.map(|(_, high)| high));
-        Some(Self {
-            value,
-            interval: low.zip(high),
-        })
+        Some(Self { value, interval: low.zip(high) })
     }
 
     /// Whether the two cannot be told apart: their intervals overlap. Without intervals they
@@ -89,9 +83,7 @@ impl Ratio {
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         match (self.interval, other.interval) {
-            (Some((low, high)), Some((other_low, other_high))) => {
-                low <= other_high && other_low <= high
-            }
+            (Some((low, high)), Some((other_low, other_high))) => low <= other_high && other_low <= high,
             _ => false,
         }
     }
@@ -140,20 +132,14 @@ impl Speeds {
         for record in records.iter().filter(|record| record.is_timed()) {
             groups.entry(group(record)).or_default().push(record);
         }
-        groups
-            .into_iter()
-            .map(|(group, records)| Self::compare(group, &records))
-            .collect()
+        groups.into_iter().map(|(group, records)| Self::compare(group, &records)).collect()
     }
 
     fn compare(group: Group, records: &[&Record]) -> Self {
         let reference = reference_of(records);
         let mut by_backend: BTreeMap<&str, BTreeMap<CaseKey<'_>, &Record>> = BTreeMap::new();
         for record in records {
-            by_backend
-                .entry(&record.backend)
-                .or_default()
-                .insert(case(record), record);
+            by_backend.entry(&record.backend).or_default().insert(case(record), record);
         }
         let mut common: Option<BTreeSet<CaseKey<'_>>> = None;
         for rows in by_backend.values() {
@@ -167,18 +153,12 @@ impl Speeds {
         let base = by_backend.get(reference.as_str());
         let ratio = |backend: &str, case: &CaseKey<'_>| {
             let row = by_backend.get(backend)?.get(case)?;
-            speedup(
-                row,
-                &reference,
-                base.and_then(|rows| rows.get(case).copied()),
-            )
+            speedup(row, &reference, base.and_then(|rows| rows.get(case).copied()))
         };
         let mut wins: BTreeMap<&str, usize> = BTreeMap::new();
         for case in &common {
-            let all: Vec<_> = by_backend
-                .keys()
-                .filter_map(|backend| Some((*backend, ratio(backend, case)?)))
-                .collect();
+            let all: Vec<_> =
+                by_backend.keys().filter_map(|backend| Some((*backend, ratio(backend, case)?))).collect();
             let best = all.iter().max_by(|a, b| a.1.value.total_cmp(&b.1.value));
             for (backend, ratio) in &all {
                 if best.is_some_and(|best| best.0 == *backend || best.1.overlaps(ratio)) {
@@ -189,8 +169,7 @@ impl Speeds {
         let mut contenders: Vec<_> = by_backend
             .iter()
             .map(|(backend, rows)| {
-                let ratios: Option<Vec<_>> =
-                    common.iter().map(|case| ratio(backend, case)).collect();
+                let ratios: Option<Vec<_>> = common.iter().map(|case| ratio(backend, case)).collect();
                 let ratios = ratios.unwrap_or_default();
                 Contender {
                     backend: (*backend).to_owned(),
@@ -203,16 +182,9 @@ impl Speeds {
             .collect();
         contenders.sort_by(|a, b| {
             let mean = |c: &Contender| c.mean.map_or(0.0, |mean| mean.value);
-            mean(b)
-                .total_cmp(&mean(a))
-                .then_with(|| a.backend.cmp(&b.backend))
+            mean(b).total_cmp(&mean(a)).then_with(|| a.backend.cmp(&b.backend))
         });
-        Self {
-            group,
-            reference,
-            cases: common.len(),
-            contenders,
-        }
+        Self { group, reference, cases: common.len(), contenders }
     }
 }
 
@@ -231,21 +203,12 @@ pub(crate) fn reference_of(records: &[&Record]) -> String {
 #[must_use]
 pub fn speedup(row: &Record, reference: &str, base: Option<&Record>) -> Option<Ratio> {
     if row.backend == reference {
-        return Some(Ratio {
-            value: 1.0,
-            interval: Some((1.0, 1.0)),
-        });
+        return Some(Ratio { value: 1.0, interval: Some((1.0, 1.0)) });
     }
     if let (true, Some(value)) = (row.reference == reference, row.speedup) {
-        return Some(Ratio {
-            value,
-            interval: row.speedup_low.zip(row.speedup_high),
-        });
+        return Some(Ratio { value, interval: row.speedup_low.zip(row.speedup_high) });
     }
-    median_ratio(base?, row).map(|value| Ratio {
-        value,
-        interval: None,
-    })
+    median_ratio(base?, row).map(|value| Ratio { value, interval: None })
 }
 
 /// Median time of the first over that of the second.

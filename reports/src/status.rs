@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 /// What became of one case on one backend. Every row has exactly one.
 ///
 /// The default is [`Status::Error`]: a row nobody filled in must not read as a success.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Every element agrees with the oracle under the backend's contract.
@@ -32,9 +30,7 @@ pub enum Status {
 
 /// A word that is not one of the statuses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unknown status `{found}`, expected passed, failed, suspect, unsupported, known, error or timeout"
-)]
+#[error("unknown status `{found}`, expected passed, failed, suspect, unsupported, known, error or timeout")]
 pub struct UnknownStatus {
     /// The word as it was found.
     pub found: String,
@@ -75,10 +71,7 @@ impl Status {
     /// Whether somebody has to act: failed, suspect, error and timeout.
     #[must_use]
     pub const fn needs_attention(self) -> bool {
-        matches!(
-            self,
-            Self::Failed | Self::Suspect | Self::Error | Self::Timeout
-        )
+        matches!(self, Self::Failed | Self::Suspect | Self::Error | Self::Timeout)
     }
 }
 
@@ -95,8 +88,6 @@ impl FromStr for Status {
         Self::ALL
             .into_iter()
             .find(|status| status.as_str() == word)
-            .ok_or_else(|| UnknownStatus {
-                found: word.to_owned(),
-            })
+            .ok_or_else(|| UnknownStatus { found: word.to_owned() })
     }
 }

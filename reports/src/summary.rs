@@ -37,11 +37,7 @@ impl Counts {
     /// Cases that somebody has to look at.
     #[must_use]
     pub fn needing_attention(&self) -> usize {
-        Status::ALL
-            .into_iter()
-            .filter(|status| status.needs_attention())
-            .map(|status| self.of(status))
-            .sum()
+        Status::ALL.into_iter().filter(|status| status.needs_attention()).map(|status| self.of(status)).sum()
     }
 }
 
@@ -99,14 +95,7 @@ pub(crate) fn ordered<'a>(names: impl Iterator<Item = &'a str>, first: &[&str]) 
 /// Backends from plain to foreign: naive, ours by rising ISA, then the libraries by name.
 #[must_use]
 pub fn ordered_backends(records: &[Record]) -> Vec<String> {
-    let first = [
-        "naive",
-        "simd/scalar",
-        "simd/neon",
-        "simd/avx2",
-        "simd/avx512",
-        "simd",
-    ];
+    let first = ["naive", "simd/scalar", "simd/neon", "simd/avx2", "simd/avx512", "simd"];
     ordered(records.iter().map(|r| r.backend.as_str()), &first)
 }
 
@@ -162,10 +151,7 @@ impl Summary {
                 *worst = worst.max(ratio);
             }
         }
-        let cases: BTreeSet<_> = records
-            .iter()
-            .map(|r| (&r.problem, &r.fill, r.seed))
-            .collect();
+        let cases: BTreeSet<_> = records.iter().map(|r| (&r.problem, &r.fill, r.seed)).collect();
         let families = ordered(records.iter().map(|r| r.family.as_str()), &FAMILIES);
         let mut speeds = Speeds::by(records, Group::of);
         speeds.sort_by_key(|speeds| {
@@ -209,8 +195,6 @@ impl Summary {
     /// one.
     #[must_use]
     pub fn headline(&self, family: &str) -> Option<&Speeds> {
-        self.speeds
-            .iter()
-            .find(|speeds| speeds.group.family == family && speeds.cases > 0)
+        self.speeds.iter().find(|speeds| speeds.group.family == family && speeds.cases > 0)
     }
 }

@@ -62,11 +62,7 @@ pub fn render(grid: &Grid, style: Style) -> String {
         }
     }
     if !grid.note.is_empty() {
-        let mark = if style.colour {
-            "Bold:"
-        } else {
-            "Starred (*):"
-        };
+        let mark = if style.colour { "Bold:" } else { "Starred (*):" };
         out.push_str(&wrap(&grid.note.replace("Bold:", mark), width));
     }
     out
@@ -80,11 +76,7 @@ fn pages(grid: &Grid, width: usize) -> Vec<Vec<usize>> {
         let head = heading(&grid.headings[i]);
         let head = head.lines().map(|line| line.chars().count()).max();
         let texts = grid.rows.iter().flat_map(move |row| lines(&row.cells[i]));
-        texts
-            .map(|t| t.chars().count())
-            .max()
-            .max(head)
-            .unwrap_or(0)
+        texts.map(|t| t.chars().count()).max().max(head).unwrap_or(0)
     };
     let names: usize = words.iter().map(|&i| widest(i) + 2).sum();
     let room = width.saturating_sub(names.min(FIRST_COLUMN + 2));
@@ -110,19 +102,12 @@ fn pages(grid: &Grid, width: usize) -> Vec<Vec<usize>> {
 
 /// Backend ids break at their slash, which makes columns of figures narrow.
 fn heading(heading: &Heading) -> String {
-    if heading.figures {
-        heading.text.replacen('/', "/\n", 1)
-    } else {
-        heading.text.clone()
-    }
+    if heading.figures { heading.text.replacen('/', "/\n", 1) } else { heading.text.clone() }
 }
 
 /// Rules between rows only where rows have several lines.
 fn rules(grid: &Grid, columns: &[usize]) -> TableStyle {
-    let mut cells = grid
-        .rows
-        .iter()
-        .flat_map(|row| columns.iter().map(|&i| &row.cells[i]));
+    let mut cells = grid.rows.iter().flat_map(|row| columns.iter().map(|&i| &row.cells[i]));
     if cells.any(|cell| !cell.below.is_empty()) {
         return UTF8_HORIZONTAL_ONLY;
     }
@@ -202,11 +187,7 @@ fn blocks(grid: &Grid, width: usize, colour: bool) -> String {
         let text = wrap(&words.join("  "), width.saturating_sub(2)).replace('\n', "\n  ");
         let text = text.trim_end();
         let text = text.strip_prefix(&head).unwrap_or(text);
-        out.push_str(&format!(
-            "• {}{text}\n{}",
-            paint(&head, tone, colour),
-            code.concat()
-        ));
+        out.push_str(&format!("• {}{text}\n{}", paint(&head, tone, colour), code.concat()));
     }
     out
 }

@@ -75,11 +75,7 @@ impl Record {
         if self.status != Status::Passed {
             for (column, value) in self.timing_columns() {
                 if let Some(value) = value {
-                    return Err(RecordError::TimeWithoutAgreement {
-                        column,
-                        value,
-                        status: self.status,
-                    });
+                    return Err(RecordError::TimeWithoutAgreement { column, value, status: self.status });
                 }
             }
             self.require("reason", !self.reason.is_empty())?;
@@ -92,10 +88,7 @@ impl Record {
         if filled {
             return Ok(());
         }
-        Err(RecordError::Missing {
-            column,
-            status: self.status,
-        })
+        Err(RecordError::Missing { column, status: self.status })
     }
 
     fn validate_identity(&self) -> Result<(), RecordError> {
@@ -114,9 +107,7 @@ impl Record {
         }
         self.require("threads", self.threads > 0)?;
         if !is_utc(&self.time) {
-            return Err(RecordError::Time {
-                found: self.time.clone(),
-            });
+            return Err(RecordError::Time { found: self.time.clone() });
         }
         word(
             "contract",
@@ -124,18 +115,8 @@ impl Record {
             &["", "componentwise", "normwise"],
             "componentwise, normwise or nothing",
         )?;
-        word(
-            "cache",
-            &self.cache,
-            &["", "hot", "cold"],
-            "hot, cold or nothing",
-        )?;
-        word(
-            "method",
-            &self.method,
-            &["", "wall", "cuda_event"],
-            "wall, cuda_event or nothing",
-        )
+        word("cache", &self.cache, &["", "hot", "cold"], "hot, cold or nothing")?;
+        word("method", &self.method, &["", "wall", "cuda_event"], "wall, cuda_event or nothing")
     }
 
     fn validate_timing(&self) -> Result<(), RecordError> {
@@ -151,9 +132,7 @@ impl Record {
             ("median_ns", self.median_ns),
             ("p90_ns", self.p90_ns),
         ];
-        let mut steps = ladder
-            .into_iter()
-            .filter_map(|(name, ns)| Some((name, ns?)));
+        let mut steps = ladder.into_iter().filter_map(|(name, ns)| Some((name, ns?)));
         if let Some(mut below) = steps.next() {
             for above in steps {
                 if below.1 > above.1 {
@@ -163,9 +142,7 @@ impl Record {
             }
         }
         match (self.speedup_low, self.speedup_high) {
-            (Some(low), Some(high)) if low > high => {
-                Err(order("speedup_low", &low, "speedup_high", &high))
-            }
+            (Some(low), Some(high)) if low > high => Err(order("speedup_low", &low, "speedup_high", &high)),
             _ => Ok(()),
         }
     }
@@ -176,10 +153,7 @@ impl Record {
             value.map(|value| value.to_string())
         }
         [
-            (
-                "method",
-                Some(self.method.clone()).filter(|m| !m.is_empty()),
-            ),
+            ("method", Some(self.method.clone()).filter(|m| !m.is_empty())),
             ("iterations", text(self.iterations)),
             ("samples", text(self.samples)),
             ("min_ns", text(self.min_ns)),
@@ -207,11 +181,7 @@ fn word(
     if allowed.contains(&found) {
         return Ok(());
     }
-    Err(RecordError::Word {
-        column,
-        expected,
-        found: found.to_owned(),
-    })
+    Err(RecordError::Word { column, expected, found: found.to_owned() })
 }
 
 fn order(
@@ -220,12 +190,7 @@ fn order(
     high: &'static str,
     high_value: &impl ToString,
 ) -> RecordError {
-    RecordError::Order {
-        low,
-        low_value: low_value.to_string(),
-        high,
-        high_value: high_value.to_string(),
-    }
+    RecordError::Order { low, low_value: low_value.to_string(), high, high_value: high_value.to_string() }
 }
 
 /// Whether the text has the shape `2026-01-31T12:00:00Z`, fractions of a second allowed.

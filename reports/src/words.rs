@@ -28,11 +28,7 @@ pub fn times(value: f64) -> String {
 
 /// Two decimals from a tenth on: a third one would be noise, and columns stay narrow.
 fn factor(value: f64) -> String {
-    if (0.0995..1.0).contains(&value) {
-        format!("{value:.2}")
-    } else {
-        number(value)
-    }
+    if (0.0995..1.0).contains(&value) { format!("{value:.2}") } else { number(value) }
 }
 
 /// An interval as `1.38–1.46`, if there is one.
@@ -85,16 +81,23 @@ pub fn duration(ns: u64) -> String {
 pub fn paragraph(records: &[Record], summary: &Summary) -> String {
     let mut sentences = vec![verdict_sentence(summary)];
     sentences.extend(disagreement_sentence(records, summary));
-    let fastest: Vec<_> = summary
-        .families
-        .iter()
-        .filter_map(|family| summary.headline(family))
-        .filter_map(fastest_clause)
-        .collect();
+    let mut fastest: Vec<(String, Vec<String>)> = Vec::new();
+    for speeds in summary.families.iter().filter_map(|f| summary.headline(f)) {
+        let Some(clause) = fastest_clause(speeds) else {
+            continue;
+        };
+        let conditions = speeds.group.conditions();
+        match fastest.iter_mut().find(|(known, _)| *known == conditions) {
+            Some((_, clauses)) => clauses.push(clause),
+            None => fastest.push((conditions, vec![clause])),
+        }
+    }
     if fastest.is_empty() {
         sentences.push("Nothing was timed.".to_owned());
     } else {
-        sentences.push(format!("Fastest: {}.", fastest.join("; ")));
+        for (conditions, clauses) in fastest {
+            sentences.push(format!("Fastest with {conditions}: {}.", clauses.join("; ")));
+        }
         sentences.push(
             "Speed-ups are geometric means over the cases that all timed backends share; \
              brackets hold 95 % intervals."
@@ -143,54 +146,31 @@ fn disagreement_sentence(records: &[Record], summary: &Summary) -> Option<String
             .filter(|r| r.status.was_executed() && r.status != Status::Passed)
             .collect();
         let ops = crate::summary::ordered(bad.iter().map(|r| r.op.as_str()), &[]);
-        wrong.push(format!(
-            "{backend} does not on {} ({})",
-            plural(bad.len(), "case"),
-            ops.join(", ")
-        ));
+        wrong.push(format!("{backend} does not on {} ({})", plural(bad.len(), "case"), ops.join(", ")));
     }
     let verb = if right.len() == 1 { "agrees" } else { "agree" };
     match (right.is_empty(), wrong.is_empty()) {
         (true, true) => None,
-        (false, true) => Some(format!(
-            "{} {verb} with the oracle wherever they ran.",
-            list(&right)
-        )),
+        (false, true) => Some(format!("{} {verb} with the oracle wherever they ran.", list(&right))),
         (true, false) => Some(format!("Agreement with the oracle: {}.", wrong.join("; "))),
-        (false, false) => Some(format!(
-            "{} {verb} with the oracle everywhere; {}.",
-            list(&right),
-            wrong.join("; ")
-        )),
+        (false, false) => {
+            Some(format!("{} {verb} with the oracle everywhere; {}.", list(&right), wrong.join("; ")))
+        }
     }
 }
 
 fn fastest_clause(speeds: &Speeds) -> Option<String> {
     let first = speeds.contenders.first()?;
     let mean = first.mean?;
-    let mut clause = format!(
-        "{} ({}, {}) {}",
-        speeds.group.family,
-        speeds.group.conditions(),
-        plural(speeds.cases, "case"),
-        first.backend
-    );
+    let mut clause = format!("{} ({}) {}", speeds.group.family, plural(speeds.cases, "case"), first.backend);
     if first.backend == speeds.reference {
         clause.push_str(", the reference");
     } else {
-        clause.push_str(&format!(" at {} of {}", ratio(&mean), speeds.reference));
+        clause.push_str(&format!(" at {} against {}", ratio(&mean), speeds.reference));
     }
     if let Some((next, next_mean)) = speeds.contenders.get(1).and_then(|c| Some((c, c.mean?))) {
-        let relation = if next_mean.overlaps(&mean) {
-            "not to be told apart from"
-        } else {
-            "then"
-        };
-        clause.push_str(&format!(
-            ", {relation} {} at {}",
-            next.backend,
-            times(next_mean.value)
-        ));
+        let relation = if next_mean.overlaps(&mean) { "not to be told apart from" } else { "then" };
+        clause.push_str(&format!(", {relation} {} at {}", next.backend, times(next_mean.value)));
     }
     Some(clause)
 }

@@ -19,11 +19,8 @@ fn pictures() -> Vec<Plot> {
         .filter(|r| r.op == "softmax" && r.dtype == "f32" && r.threads == 1 && r.cache == "hot")
         .cloned()
         .collect();
-    let hot: Vec<&Speeds> = summary
-        .speeds
-        .iter()
-        .filter(|s| s.group.threads == 1 && s.group.cache == "hot")
-        .collect();
+    let hot: Vec<&Speeds> =
+        summary.speeds.iter().filter(|s| s.group.threads == 1 && s.group.cache == "hot").collect();
     let bars = family_bars(&hot, &summary.backends);
     [
         throughput("softmax <f32> & co", &softmax, &palette),
@@ -46,9 +43,7 @@ fn pictures_show_every_backend_and_no_raw_text() {
         assert!(file.trim_end().ends_with("</svg>"));
         assert!(!inline.contains("http"), "{}", picture.title);
         if let Ok(dir) = std::env::var("TOUCHSTONE_KEEP_PLOTS") {
-            let name = picture
-                .title
-                .replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+            let name = picture.title.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
             std::fs::write(format!("{dir}/{name}.svg"), file).unwrap();
         }
     }
@@ -71,7 +66,6 @@ fn no_two_backends_share_a_colour() {
         .chain(["simd", "simd/avx512", "candle/cpu", "candle/cuda:0"].map(str::to_owned))
         .collect();
     let palette = Palette::new(&names);
-    let colours: std::collections::BTreeSet<_> =
-        names.iter().map(|name| palette.look(name).hex()).collect();
+    let colours: std::collections::BTreeSet<_> = names.iter().map(|name| palette.look(name).hex()).collect();
     assert_eq!(colours.len(), names.len());
 }

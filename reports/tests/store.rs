@@ -56,9 +56,7 @@ fn written(rows: &[Record]) -> (tempfile::TempDir, Vec<u8>) {
 }
 
 fn error_of(bytes: &[u8]) -> String {
-    let message = read_table_from(Path::new("a.csv"), bytes)
-        .expect_err("damaged")
-        .to_string();
+    let message = read_table_from(Path::new("a.csv"), bytes).expect_err("damaged").to_string();
     assert!(!message.contains('\n'), "one line: {message}");
     message
 }
@@ -124,17 +122,11 @@ fn damaged_files_name_the_line_and_the_column() {
     assert!(torn.starts_with("a.csv:3: truncated row"), "{torn}");
 
     let number = error_of(text.replacen(",1000,", ",1o00,", 1).as_bytes());
-    assert_eq!(
-        number,
-        "a.csv:2: column `median_ns` is `1o00`, expected a non-negative integer"
-    );
+    assert_eq!(number, "a.csv:2: column `median_ns` is `1o00`, expected a non-negative integer");
     let status = error_of(text.replacen(",passed,", ",past,", 1).as_bytes());
     assert!(status.starts_with("a.csv:2: column `status` is `past`, expected passed,"));
     let header = error_of(text.replacen("rustc", "compiler", 1).as_bytes());
-    assert_eq!(
-        header,
-        "a.csv:1: column 6 of the header is `compiler`, expected `rustc`"
-    );
+    assert_eq!(header, "a.csv:1: column 6 of the header is `compiler`, expected `rustc`");
     let narrow = error_of(text.replacen("1,run,", "1,", 1).as_bytes());
     assert_eq!(narrow, "a.csv:2: 61 columns, expected 62");
     let mixed = error_of(text.replacen("\n1,run", "\n2,run", 1).as_bytes());
@@ -155,34 +147,17 @@ fn damaged_files_name_the_line_and_the_column() {
 fn no_records_at_all_is_an_error_but_an_idle_shard_is_not() {
     let (idle, _) = written(&[]);
     let (busy, _) = written(&[row("a", "naive")]);
-    assert!(matches!(
-        read_records(&[idle.path()]),
-        Err(StoreError::NoRecords { .. })
-    ));
+    assert!(matches!(read_records(&[idle.path()]), Err(StoreError::NoRecords { .. })));
     assert_eq!(read_records(&[idle.path(), busy.path()]).unwrap().len(), 1);
-    assert!(matches!(
-        read_records(&[Path::new("/nonexistent.csv")]),
-        Err(StoreError::Io { .. })
-    ));
+    assert!(matches!(read_records(&[Path::new("/nonexistent.csv")]), Err(StoreError::Io { .. })));
 }
 
 #[test]
 fn merging_keeps_the_latest_of_each_key_in_order_of_appearance() {
     let old = row("a", "naive");
-    let new = Record {
-        time: "2026-01-31T12:00:00.5Z".into(),
-        suite: "new".into(),
-        ..old.clone()
-    };
-    for tables in [
-        [vec![old.clone()], vec![new.clone()]],
-        [vec![new], vec![old]],
-    ] {
-        let merged = merge([
-            tables[0].clone(),
-            vec![row("b", "naive")],
-            tables[1].clone(),
-        ]);
+    let new = Record { time: "2026-01-31T12:00:00.5Z".into(), suite: "new".into(), ..old.clone() };
+    for tables in [[vec![old.clone()], vec![new.clone()]], [vec![new], vec![old]]] {
+        let merged = merge([tables[0].clone(), vec![row("b", "naive")], tables[1].clone()]);
         assert_eq!(merged.len(), 2);
         assert_eq!(merged[0].suite, "new");
     }
@@ -209,15 +184,9 @@ fn eight_shards_merge_to_the_whole_run() {
 #[test]
 fn a_run_is_never_overwritten_or_doubled() {
     let (dir, bytes) = written(&[row("a", "naive")]);
-    assert!(matches!(
-        RunWriter::create(dir.path()),
-        Err(StoreError::AlreadyThere { .. })
-    ));
+    assert!(matches!(RunWriter::create(dir.path()), Err(StoreError::AlreadyThere { .. })));
     let mut run = RunWriter::resume(dir.path()).unwrap();
-    assert!(matches!(
-        run.push(&row("a", "naive"), &[]),
-        Err(StoreError::Duplicate { .. })
-    ));
+    assert!(matches!(run.push(&row("a", "naive"), &[]), Err(StoreError::Duplicate { .. })));
     assert_eq!(std::fs::read(dir.path().join(RECORDS_FILE)).unwrap(), bytes);
 }
 
@@ -226,10 +195,8 @@ fn samples_without_their_record_are_dropped_on_resume() {
     let (first, second) = (timed("a", "naive"), timed("b", "naive"));
     let dir = tempfile::tempdir().unwrap();
     let mut run = RunWriter::create(dir.path()).unwrap();
-    run.push(&first, &SampleRow::of(&first, &[(10, 9_000), (10, 11_000)]))
-        .unwrap();
-    run.push(&second, &SampleRow::of(&second, &[(10, 9_000)]))
-        .unwrap();
+    run.push(&first, &SampleRow::of(&first, &[(10, 9_000), (10, 11_000)])).unwrap();
+    run.push(&second, &SampleRow::of(&second, &[(10, 9_000)])).unwrap();
     drop(run);
     let path = dir.path().join(RECORDS_FILE);
     let bytes = std::fs::read(&path).unwrap();
@@ -237,15 +204,10 @@ fn samples_without_their_record_are_dropped_on_resume() {
     drop(RunWriter::resume(dir.path()).unwrap());
     let samples = read_samples(&[dir.path()]).unwrap();
     assert_eq!(samples, SampleRow::of(&first, &[(10, 9_000), (10, 11_000)]));
-    let damaged = std::fs::read_to_string(dir.path().join(SAMPLES_FILE))
-        .unwrap()
-        .replace("11000", "x");
+    let damaged = std::fs::read_to_string(dir.path().join(SAMPLES_FILE)).unwrap().replace("11000", "x");
     std::fs::write(dir.path().join(SAMPLES_FILE), damaged).unwrap();
     let message = read_samples(&[dir.path()]).unwrap_err().to_string();
-    assert!(
-        message.contains("samples.csv:3: column `ns` is `x`"),
-        "{message}"
-    );
+    assert!(message.contains("samples.csv:3: column `ns` is `x`"), "{message}");
 }
 
 #[test]
@@ -262,50 +224,23 @@ fn a_time_without_agreement_cannot_be_recorded() {
             assert_eq!(verdict, Ok(()));
         } else {
             assert!(
-                matches!(
-                    &verdict,
-                    Err(RecordError::TimeWithoutAgreement {
-                        column: "method",
-                        ..
-                    })
-                ),
+                matches!(&verdict, Err(RecordError::TimeWithoutAgreement { column: "method", .. })),
                 "{status}: {verdict:?}"
             );
             let dir = tempfile::tempdir().unwrap();
             let mut run = RunWriter::create(dir.path()).unwrap();
-            assert!(matches!(
-                run.push(&record, &[]),
-                Err(StoreError::Refused { .. })
-            ));
+            assert!(matches!(run.push(&record, &[]), Err(StoreError::Refused { .. })));
         }
     }
 }
 
 #[test]
 fn contradictions_are_refused_with_their_operands() {
-    let order = Record {
-        p90_ns: Some(5),
-        ..timed("a", "naive")
-    };
-    assert_eq!(
-        order.validate().unwrap_err().to_string(),
-        "`median_ns` is 1000 but `p90_ns` is 5"
-    );
-    let silent = Record {
-        status: Status::Failed,
-        ..row("a", "naive")
-    };
-    assert!(matches!(
-        silent.validate(),
-        Err(RecordError::Missing {
-            column: "reason",
-            ..
-        })
-    ));
-    let local = Record {
-        time: "2026-01-31T12:00:00+01:00".into(),
-        ..row("a", "naive")
-    };
+    let order = Record { p90_ns: Some(5), ..timed("a", "naive") };
+    assert_eq!(order.validate().unwrap_err().to_string(), "`median_ns` is 1000 but `p90_ns` is 5");
+    let silent = Record { status: Status::Failed, ..row("a", "naive") };
+    assert!(matches!(silent.validate(), Err(RecordError::Missing { column: "reason", .. })));
+    let local = Record { time: "2026-01-31T12:00:00+01:00".into(), ..row("a", "naive") };
     assert!(matches!(local.validate(), Err(RecordError::Time { .. })));
 }
 
@@ -315,11 +250,7 @@ fn environment_survives_the_file_and_older_files_read() {
     assert_eq!(Environment::read(dir.path()).unwrap(), None);
     let environment = Environment {
         seeds: vec![0, u64::MAX],
-        roofline: vec![RooflineEntry {
-            threads: 2,
-            fma_gflops: Some(190.0),
-            ..RooflineEntry::default()
-        }],
+        roofline: vec![RooflineEntry { threads: 2, fma_gflops: Some(190.0), ..RooflineEntry::default() }],
         ..Environment::default()
     };
     environment.write(dir.path()).unwrap();
@@ -327,15 +258,10 @@ fn environment_survives_the_file_and_older_files_read() {
 
     let file = dir.path().join("environment.toml");
     std::fs::write(&file, "run_id = \"old\"\nseeds = [7]\nlater = true\n").unwrap();
-    let old = Environment::beside(&dir.path().join("records.csv"))
-        .unwrap()
-        .unwrap();
+    let old = Environment::beside(&dir.path().join("records.csv")).unwrap().unwrap();
     assert_eq!((old.run_id.as_str(), old.seeds), ("old", vec![7]));
 
     std::fs::write(&file, "run_id = 3\n").unwrap();
     let message = Environment::read(dir.path()).unwrap_err().to_string();
-    assert!(
-        message.contains("environment.toml") && message.contains("line 1"),
-        "{message}"
-    );
+    assert!(message.contains("environment.toml") && message.contains("line 1"), "{message}");
 }

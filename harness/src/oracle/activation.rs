@@ -96,9 +96,9 @@ fn point(function: Unary, x: f64) -> Point {
     if k == 0.0 || !x.is_finite() {
         return Point { value, error: 0.0, normwise: 0.0 };
     }
-    // An intermediate value below the smallest normal has an absolute error only; a product with
-    // x carries it on.
-    let underflow = UNDERFLOW * (2.0 + x.abs());
+    // Below the smallest normal an elementary function of k·u is one of k·2⁻¹⁵⁰, absolutely; a
+    // product with x carries that on.
+    let underflow = UNDERFLOW * ERF * (1.0 + x.abs());
     let error = k * U * value.abs() + underflow;
     Point { value, error, normwise: error.max(k * U * scale + underflow) }
 }

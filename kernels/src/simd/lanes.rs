@@ -147,8 +147,15 @@ pub trait Lanes: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// mask ? a : b
     fn select(self, mask: Self::M, a: Self::F, b: Self::F) -> Self::F;
 
+    /// a·2ⁿ for integral n from −250 to 250, where a and the result are normal numbers. A NaN
+    /// stays NaN if n is NaN too. All else is unspecified.
+    fn shift(self, a: Self::F, n: Self::F) -> Self::F;
+
     /// 2ⁿ for integral n from −126 to 127. The result for other n is unspecified.
-    fn exp2i(self, n: Self::F) -> Self::F;
+    #[inline(always)]
+    fn exp2i(self, n: Self::F) -> Self::F {
+        self.shift(self.splat(1.0), n)
+    }
 
     /// a·2ⁿ, rounded once, for integral n up to 250; one below −250 counts as −250. The result
     /// for other n (NaN, infinities) is unspecified.
@@ -170,7 +177,7 @@ pub trait Lanes: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// The even and the odd elements of the sequence a, b: undoes [`interleave`](Lanes::interleave).
     fn deinterleave(self, a: Self::F, b: Self::F) -> (Self::F, Self::F);
 
-    /// The sum of all lanes in f64, in order.
+    /// The sum of all lanes in f64.
     #[inline(always)]
     fn reduce_add_f64(self, a: Self::F) -> f64 {
         let mut lanes = [0.0; MAX_LANES];

@@ -153,7 +153,11 @@ impl Lanes for Avx2 {
         fn or(self, a: __m256, b: __m256) -> __m256 { _mm256_or_ps(a, b) }
         fn any(self, a: __m256) -> bool { _mm256_movemask_ps(a) != 0 }
         fn select(self, mask: __m256, a: __m256, b: __m256) -> __m256 { _mm256_blendv_ps(b, a, mask) }
-        fn exp2i(self, n: __m256) -> __m256 { exp2(self, _mm256_cvtps_epi32(n)) }
+        fn shift(self, a: __m256, n: __m256) -> __m256 {
+            // A NaN converts to 1 << 31, which the shift turns into zero.
+            let exponent = _mm256_slli_epi32::<23>(_mm256_cvtps_epi32(n));
+            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), exponent))
+        }
         /// In two steps, of which only the second can leave the normal range.
         fn ldexp(self, a: __m256, n: __m256) -> __m256 {
             let n = _mm256_max_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(-250));
@@ -183,6 +187,12 @@ impl Lanes for Avx2 {
             let four = _mm_min_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
             let two = _mm_min_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_min_ss(two, _mm_movehdup_ps(two)))
+        }
+        fn reduce_add_f64(self, a: __m256) -> f64 {
+            let low = _mm256_cvtps_pd(_mm256_castps256_ps128(a));
+            let four = _mm256_add_pd(low, _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(a)));
+            let two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd::<1>(four));
+            _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
         }
         fn interleave(self, a: __m256, b: __m256) -> (__m256, __m256) {
             // unpack works in each half: (a0 b0 a1 b1 | a4 b4 a5 b5) and (a2 b2 a3 b3 | a6 …).

@@ -194,7 +194,7 @@ impl Lanes for Avx512 {
         fn eq(a: __m512, b: __m512) -> __mmask16 { _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b) }
         fn is_nan(a: __m512) -> __mmask16 { _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a) }
         fn select(mask: __mmask16, a: __m512, b: __m512) -> __m512 { _mm512_mask_blend_ps(mask, b, a) }
-        fn exp2i(n: __m512) -> __m512 { _mm512_scalef_ps(_mm512_set1_ps(1.0), n) }
+        fn shift(a: __m512, n: __m512) -> __m512 { _mm512_scalef_ps(a, n) }
         fn ldexp(a: __m512, n: __m512) -> __m512 { _mm512_scalef_ps(a, n) }
         fn split(a: __m512) -> (__m512, __m512) {
             // The bits of √½, so that the exponent field of the difference is e.
@@ -207,6 +207,11 @@ impl Lanes for Avx512 {
         fn reduce_add(a: __m512) -> f32 { _mm512_reduce_add_ps(a) }
         fn reduce_max(a: __m512) -> f32 { _mm512_reduce_max_ps(a) }
         fn reduce_min(a: __m512) -> f32 { _mm512_reduce_min_ps(a) }
+        fn reduce_add_f64(a: __m512) -> f64 {
+            let low = _mm512_cvtps_pd(_mm512_castps512_ps256(a));
+            let high = _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(a));
+            _mm512_reduce_add_pd(_mm512_add_pd(low, high))
+        }
         fn interleave(a: __m512, b: __m512) -> (__m512, __m512) {
             let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
             let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);

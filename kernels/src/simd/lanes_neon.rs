@@ -117,7 +117,10 @@ impl Lanes for Neon {
         fn or(self, a: M, b: M) -> M { vorrq_u32(a, b) }
         fn any(self, a: M) -> bool { vmaxvq_u32(a) != 0 }
         fn select(self, mask: M, a: F, b: F) -> F { vbslq_f32(mask, a, b) }
-        fn exp2i(self, n: F) -> F { exp2(self, vcvtq_s32_f32(n)) }
+        fn shift(self, a: F, n: F) -> F {
+            let exponent = vshlq_n_s32::<23>(vcvtq_s32_f32(n));
+            vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a), exponent))
+        }
         /// In two steps, of which only the second can leave the normal range.
         fn ldexp(self, a: F, n: F) -> F {
             let n = vmaxq_s32(vcvtq_s32_f32(n), vdupq_n_s32(-250));

@@ -158,8 +158,8 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
-    fn exp2i(self, n: f32) -> f32 {
-        exp2(n as i32)
+    fn shift(self, a: f32, n: f32) -> f32 {
+        f32::from_bits(a.to_bits().wrapping_add((n as i32 as u32) << 23))
     }
     /// In two steps, of which only the second can leave the normal range.
     #[inline(always)]

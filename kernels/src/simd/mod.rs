@@ -25,6 +25,9 @@ mod lanes_scalar;
 mod math;
 mod norm;
 pub mod peaks;
+mod rope;
+mod softmax;
+mod sum;
 mod threads;
 
 use std::sync::Arc;
@@ -92,8 +95,7 @@ impl Backend for Simd {
             Op::LayerNorm(_) | Op::RmsNorm(_) | Op::BatchNorm(_) | Op::GroupNorm(_) | Op::InstanceNorm(_) => {
                 Support::Yes
             }
-            Op::Softmax(_) | Op::Rope(_) => Support::No("not written yet".into()),
-            Op::Activation(_) | Op::Glu(_) => Support::Yes,
+            Op::Softmax(_) | Op::Activation(_) | Op::Glu(_) | Op::Rope(_) => Support::Yes,
         }
     }
 
@@ -112,9 +114,8 @@ impl Backend for Simd {
             | Op::InstanceNorm(_) => norm::prepare::<T>(engine, problem, &problem.op, inputs),
             Op::Activation(spec) => Ok(activation::prepare::<T>(engine, problem, spec, inputs)),
             Op::Glu(spec) => activation::prepare_glu::<T>(engine, problem, spec, inputs),
-            Op::Softmax(_) | Op::Rope(_) => {
-                Err(BackendError::Unsupported { reason: "not written yet".into() })
-            }
+            Op::Softmax(spec) => Ok(softmax::prepare::<T>(engine, problem, spec, inputs)),
+            Op::Rope(spec) => rope::prepare::<T>(engine, problem, spec, inputs),
         })
     }
 }

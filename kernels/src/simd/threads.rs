@@ -67,11 +67,17 @@ impl Threads {
     /// Calls `task(i)` for every i below `tasks`, in parallel, taken one by one as threads become
     /// free. The caller decides that the work is worth it.
     pub(super) fn each(&self, tasks: usize, task: impl Fn(usize) + Send + Sync) {
+        self.map((0..tasks).collect(), task);
+    }
+
+    /// The results of `work` on every task, in order. The tasks run in parallel, taken one by one
+    /// as threads become free; the caller decides that they are worth it.
+    pub(super) fn map<T: Send, R: Send>(&self, tasks: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
         match &self.pool {
-            Some(pool) if tasks > 1 => {
-                pool.install(|| (0..tasks).into_par_iter().with_max_len(1).for_each(task));
+            Some(pool) if tasks.len() > 1 => {
+                pool.install(|| tasks.into_par_iter().with_max_len(1).map(work).collect())
             }
-            _ => (0..tasks).for_each(task),
+            _ => tasks.into_iter().map(work).collect(),
         }
     }
 }

@@ -32,12 +32,7 @@ pub fn known_issues(records: &[Record]) -> Option<Grid> {
     )
 }
 
-fn listed(
-    records: &[Record],
-    title: &str,
-    note: &str,
-    wanted: impl Fn(Status) -> bool,
-) -> Option<Grid> {
+fn listed(records: &[Record], title: &str, note: &str, wanted: impl Fn(Status) -> bool) -> Option<Grid> {
     let headings = vec![
         Heading::words("status"),
         Heading::words("backend"),
@@ -52,10 +47,7 @@ fn listed(
         }
         let mut why = Cell::new(&record.reason);
         if let (Some(expected), Some(got)) = (record.worst_expected, record.worst_got) {
-            let mut worst = format!(
-                "worst {}: expected {expected}, got {got}",
-                record.worst_index
-            );
+            let mut worst = format!("worst {}: expected {expected:e}, got {got:e}", record.worst_index);
             if let Some(ratio) = record.error_over_bound {
                 worst.push_str(&format!(", error {} × bound", number(ratio)));
             }
@@ -113,10 +105,8 @@ pub fn unsupported(records: &[Record]) -> Option<Grid> {
                 dtypes.push(&row.dtype);
             }
         }
-        let ops: Vec<_> = ops
-            .into_iter()
-            .map(|(op, dtypes)| format!("{op} ({})", dtypes.join(", ")))
-            .collect();
+        let ops: Vec<_> =
+            ops.into_iter().map(|(op, dtypes)| format!("{op} ({})", dtypes.join(", "))).collect();
         grid.rows.push(Row {
             cells: vec![
                 Cell::new(backend),

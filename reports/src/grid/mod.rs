@@ -3,10 +3,12 @@
 //! The terminal ([`crate::table`]), Markdown ([`crate::markdown`]) and the page ([`crate::html`])
 //! render the same grids, so they cannot disagree.
 
+mod environment;
 mod lists;
 mod speed;
 mod verdict;
 
+pub use environment::{backends, limits};
 pub use lists::{failures, known_issues, unsupported};
 pub use speed::{counts_flops, family_speeds, mean_speeds, status_tone, throughput};
 pub use verdict::{accuracy, verdicts};
@@ -61,10 +63,7 @@ impl Cell {
     /// A plain cell.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            ..Self::default()
-        }
+        Self { text: text.into(), ..Self::default() }
     }
 
     /// The cell of something that is not there.
@@ -96,29 +95,19 @@ impl Heading {
     /// A column of words.
     #[must_use]
     pub fn words(text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            figures: false,
-            code: false,
-        }
+        Self { text: text.into(), figures: false, code: false }
     }
 
     /// A column of figures.
     #[must_use]
     pub fn figures(text: impl Into<String>) -> Self {
-        Self {
-            figures: true,
-            ..Self::words(text)
-        }
+        Self { figures: true, ..Self::words(text) }
     }
 
     /// A column of code.
     #[must_use]
     pub fn code(text: impl Into<String>) -> Self {
-        Self {
-            code: true,
-            ..Self::words(text)
-        }
+        Self { code: true, ..Self::words(text) }
     }
 }
 
@@ -148,10 +137,7 @@ impl Row {
     /// A row that no filter hides.
     #[must_use]
     pub fn new(cells: Vec<Cell>) -> Self {
-        Self {
-            cells,
-            subject: Subject::default(),
-        }
+        Self { cells, subject: Subject::default() }
     }
 }
 
@@ -174,13 +160,7 @@ impl Grid {
     /// An empty grid.
     #[must_use]
     pub fn new(title: impl Into<String>, note: impl Into<String>, headings: Vec<Heading>) -> Self {
-        Self {
-            title: title.into(),
-            note: note.into(),
-            headings,
-            rows: Vec::new(),
-            threads: None,
-        }
+        Self { title: title.into(), note: note.into(), headings, rows: Vec::new(), threads: None }
     }
 
     /// The grid, unless it has no rows.

@@ -15,18 +15,9 @@ pub fn mean_speeds(summary: &Summary) -> Option<Grid> {
     let timed: Vec<_> = summary
         .backends
         .iter()
-        .filter(|b| {
-            summary
-                .speeds
-                .iter()
-                .any(|s| s.contenders.iter().any(|c| c.backend == **b))
-        })
+        .filter(|b| summary.speeds.iter().any(|s| s.contenders.iter().any(|c| c.backend == **b)))
         .collect();
-    let references: BTreeSet<_> = summary
-        .speeds
-        .iter()
-        .map(|s| s.reference.as_str())
-        .collect();
+    let references: BTreeSet<_> = summary.speeds.iter().map(|s| s.reference.as_str()).collect();
     let over: Vec<_> = references.into_iter().collect();
     let mut headings = vec![Heading::words("family")];
     headings.extend(timed.iter().map(|backend| Heading::figures(*backend)));
@@ -50,10 +41,7 @@ pub fn mean_speeds(summary: &Summary) -> Option<Grid> {
             };
             Cell {
                 text: times(mean.value),
-                below: interval(&mean)
-                    .into_iter()
-                    .filter(|_| **backend != speeds.reference)
-                    .collect(),
+                below: interval(&mean).into_iter().filter(|_| **backend != speeds.reference).collect(),
                 tone: standing(&mean, best),
                 record: None,
             }
@@ -78,10 +66,7 @@ pub fn counts_flops(family: &str) -> bool {
 
 /// GFLOP/s or GB/s of a timed row: as recorded, or from its work and median.
 #[must_use]
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a relative error of 2^-53 is of no interest here"
-)]
+#[expect(clippy::cast_precision_loss, reason = "a relative error of 2^-53 is of no interest here")]
 pub fn throughput(record: &Record) -> Option<f64> {
     let (recorded, work) = if counts_flops(&record.family) {
         (record.gflops, record.flops)
@@ -103,24 +88,15 @@ pub fn family_speeds(records: &[Record], family: &str, backends: &[String]) -> V
             groups.entry(key).or_default().push(i);
         }
     }
-    groups
-        .into_values()
-        .map(|rows| group_grid(records, &rows, family, backends))
-        .collect()
+    groups.into_values().map(|rows| group_grid(records, &rows, family, backends)).collect()
 }
 
 fn group_grid(records: &[Record], rows: &[usize], family: &str, backends: &[String]) -> Grid {
     let timed: Vec<&Record> = rows.iter().map(|&i| &records[i]).collect();
     let reference = reference_of(&timed);
-    let present: Vec<_> = backends
-        .iter()
-        .filter(|b| timed.iter().any(|record| record.backend == **b))
-        .collect();
-    let unit = if counts_flops(family) {
-        "GFLOP/s"
-    } else {
-        "GB/s"
-    };
+    let present: Vec<_> =
+        backends.iter().filter(|b| timed.iter().any(|record| record.backend == **b)).collect();
+    let unit = if counts_flops(family) { "GFLOP/s" } else { "GB/s" };
     let mut headings = vec![Heading::words("problem")];
     headings.extend(present.iter().map(|backend| Heading::figures(*backend)));
     let conditions = Group::of(timed[0]).conditions();
@@ -155,20 +131,16 @@ fn group_grid(records: &[Record], rows: &[usize], family: &str, backends: &[Stri
         let here = &cases[&key];
         let base = here.get(reference.as_str()).map(|&i| &records[i]);
         let ratio = |i: usize| speedup(&records[i], &reference, base);
-        let best = here
-            .values()
-            .filter_map(|&i| ratio(i))
-            .max_by(|a, b| a.value.total_cmp(&b.value));
+        let best = here.values().filter_map(|&i| ratio(i)).max_by(|a, b| a.value.total_cmp(&b.value));
         let mut row = vec![Cell::new(key.0)];
         row.extend(present.iter().map(|backend| {
             if let Some(&i) = here.get(backend.as_str()) {
                 return timed_cell(i, &records[i], &reference, ratio(i), best);
             }
             match verdicts.get(&(key, backend.as_str())) {
-                Some((status, i)) => Cell {
-                    record: Some(*i),
-                    ..Cell::new(status.as_str()).tone(status_tone(*status))
-                },
+                Some((status, i)) => {
+                    Cell { record: Some(*i), ..Cell::new(status.as_str()).tone(status_tone(*status)) }
+                }
                 None => Cell::absent(),
             }
         }));
@@ -185,18 +157,10 @@ fn group_grid(records: &[Record], rows: &[usize], family: &str, backends: &[Stri
     grid
 }
 
-fn timed_cell(
-    i: usize,
-    record: &Record,
-    reference: &str,
-    ratio: Option<Ratio>,
-    best: Option<Ratio>,
-) -> Cell {
-    let below = ratio.filter(|_| record.backend != reference).map(|ratio| {
-        std::iter::once(times(ratio.value))
-            .chain(interval(&ratio))
-            .collect()
-    });
+fn timed_cell(i: usize, record: &Record, reference: &str, ratio: Option<Ratio>, best: Option<Ratio>) -> Cell {
+    let below = ratio
+        .filter(|_| record.backend != reference)
+        .map(|ratio| std::iter::once(times(ratio.value)).chain(interval(&ratio)).collect());
     Cell {
         text: throughput(record).map_or_else(|| "?".to_owned(), number),
         below: below.unwrap_or_default(),

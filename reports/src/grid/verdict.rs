@@ -19,11 +19,7 @@ pub fn verdicts(summary: &Summary) -> Grid {
     for family in &summary.families {
         for dtype in &summary.dtypes {
             let cell = |backend: &String| {
-                let place = Place {
-                    family: family.clone(),
-                    dtype: dtype.clone(),
-                    backend: backend.clone(),
-                };
+                let place = Place { family: family.clone(), dtype: dtype.clone(), backend: backend.clone() };
                 summary.verdicts.get(&place).map(counts)
             };
             let cells: Vec<_> = summary.backends.iter().map(cell).collect();
@@ -31,18 +27,9 @@ pub fn verdicts(summary: &Summary) -> Grid {
                 continue;
             }
             let mut row = vec![Cell::new(family), Cell::new(dtype)];
-            row.extend(
-                cells
-                    .into_iter()
-                    .map(|c| c.unwrap_or_else(|| Cell::new(""))),
-            );
-            grid.rows.push(Row {
-                cells: row,
-                subject: Subject {
-                    dtype: dtype.clone(),
-                    ..Subject::default()
-                },
-            });
+            row.extend(cells.into_iter().map(|c| c.unwrap_or_else(|| Cell::new(""))));
+            grid.rows
+                .push(Row { cells: row, subject: Subject { dtype: dtype.clone(), ..Subject::default() } });
         }
     }
     grid
@@ -70,11 +57,7 @@ fn counts(counts: &Counts) -> Cell {
     };
     Cell {
         text: format!("{}/{}", counts.of(Status::Passed), counts.executed()),
-        below: if bad.is_empty() {
-            bad
-        } else {
-            vec![bad.join(" ")]
-        },
+        below: if bad.is_empty() { bad } else { vec![bad.join(" ")] },
         tone,
         record: None,
     }
@@ -97,11 +80,7 @@ pub fn accuracy(summary: &Summary) -> Option<Grid> {
             let key = (family.clone(), backend.clone());
             summary.error_over_bound.get(&key).copied()
         };
-        let best = summary
-            .backends
-            .iter()
-            .filter_map(value)
-            .min_by(f64::total_cmp);
+        let best = summary.backends.iter().filter_map(value).min_by(f64::total_cmp);
         if best.is_none() {
             continue;
         }

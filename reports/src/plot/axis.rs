@@ -21,29 +21,16 @@ impl LogAxis {
             (low, high) = (1.0, 10.0);
         }
         let room = (high / low).powf(0.06).max(1.25);
-        Self {
-            low: low / room,
-            high: high * room,
-            from,
-            to,
-        }
+        Self { low: low / room, high: high * room, from, to }
     }
 
     /// An axis with the given ends.
     pub(super) const fn between(low: f64, high: f64, from: i32, to: i32) -> Self {
-        Self {
-            low,
-            high,
-            from,
-            to,
-        }
+        Self { low, high, from, to }
     }
 
     /// The pixel of a value; values beyond an end, and zero, stand at that end.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "clamped to the axis, whose ends are i32"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "clamped to the axis, whose ends are i32")]
     pub(super) fn at(&self, value: f64) -> i32 {
         let share = if value.is_nan() {
             1.0
@@ -64,16 +51,12 @@ impl LogAxis {
         } else {
             &[1.0]
         };
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "exponents of f64 are small"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "exponents of f64 are small")]
         let first = self.low.log10().floor() as i32;
         let exponents = (first..).take_while(|e| 10f64.powi(*e) <= self.high);
         let all = exponents.flat_map(|e| steps.iter().map(move |step| step * 10f64.powi(e)));
-        let inside: Vec<_> = all
-            .filter(|tick| *tick >= self.low * 0.999 && *tick <= self.high * 1.001)
-            .collect();
+        let inside: Vec<_> =
+            all.filter(|tick| *tick >= self.low * 0.999 && *tick <= self.high * 1.001).collect();
         // Very many decades: every second or third label.
         let keep = inside.len().div_ceil(9);
         inside.into_iter().step_by(keep.max(1)).collect()
@@ -82,18 +65,9 @@ impl LogAxis {
 
 /// A number with an SI prefix: `64 k`, `1.5 M`, `20 m`.
 pub(super) fn si(value: f64) -> String {
-    const PREFIXES: [(f64, &str); 6] = [
-        (1e15, "P"),
-        (1e12, "T"),
-        (1e9, "G"),
-        (1e6, "M"),
-        (1e3, "k"),
-        (1.0, ""),
-    ];
-    let (unit, prefix) = PREFIXES
-        .into_iter()
-        .find(|(unit, _)| value >= unit * 0.9999)
-        .unwrap_or((1.0, ""));
+    const PREFIXES: [(f64, &str); 6] =
+        [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")];
+    let (unit, prefix) = PREFIXES.into_iter().find(|(unit, _)| value >= unit * 0.9999).unwrap_or((1.0, ""));
     format!("{} {prefix}", plain(value / unit))
 }
 

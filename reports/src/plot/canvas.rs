@@ -47,11 +47,7 @@ pub(super) fn draw(
     {
         let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         let side = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-        let canvas = Canvas {
-            area,
-            title,
-            size: (side(size.0), side(size.1)),
-        };
+        let canvas = Canvas { area, title, size: (side(size.0), side(size.1)) };
         canvas.text_sized(title, (8, 24), HPos::Left, TITLE, INK)?;
         picture(&canvas)?;
         canvas.checked(canvas.area.present())?;
@@ -74,10 +70,7 @@ pub(super) fn hex(RGBColor(r, g, b): RGBColor) -> String {
 
 impl Canvas<'_> {
     fn checked<T, E: std::fmt::Display>(&self, result: Result<T, E>) -> Result<T, PlotError> {
-        result.map_err(|error| PlotError {
-            title: self.title.to_owned(),
-            message: error.to_string(),
-        })
+        result.map_err(|error| PlotError { title: self.title.to_owned(), message: error.to_string() })
     }
 
     /// Text, centred vertically at a point.
@@ -93,15 +86,8 @@ impl Canvas<'_> {
         size: i32,
         colour: RGBColor,
     ) -> Result<(), PlotError> {
-        let weight = if size == TITLE {
-            FontStyle::Bold
-        } else {
-            FontStyle::Normal
-        };
-        let style = ("sans-serif", size, weight)
-            .into_font()
-            .color(&colour)
-            .pos(Pos::new(side, VPos::Center));
+        let weight = if size == TITLE { FontStyle::Bold } else { FontStyle::Normal };
+        let style = ("sans-serif", size, weight).into_font().color(&colour).pos(Pos::new(side, VPos::Center));
         self.checked(self.area.draw(&Text::new(text.to_owned(), at, style)))
     }
 
@@ -131,14 +117,11 @@ impl Canvas<'_> {
     /// The marker of a backend.
     pub(super) fn marker(&self, (x, y): (i32, i32), r: i32, look: Look) -> Result<(), PlotError> {
         let fill: ShapeStyle = look.colour.filled();
-        let polygon =
-            |points: Vec<(i32, i32)>| self.checked(self.area.draw(&Polygon::new(points, fill)));
+        let polygon = |points: Vec<(i32, i32)>| self.checked(self.area.draw(&Polygon::new(points, fill)));
         match look.marker {
             Marker::Disc => self.checked(self.area.draw(&Circle::new((x, y), r, fill))),
             Marker::Square => self.bar([(x - r, y - r), (x + r, y + r)], look.colour),
-            Marker::Triangle => {
-                polygon(vec![(x, y - r - 1), (x + r + 1, y + r), (x - r - 1, y + r)])
-            }
+            Marker::Triangle => polygon(vec![(x, y - r - 1), (x + r + 1, y + r), (x - r - 1, y + r)]),
             Marker::Diamond => {
                 let r = r + 2;
                 polygon(vec![(x, y - r), (x + r, y), (x, y + r), (x - r, y)])
@@ -168,13 +151,7 @@ impl Canvas<'_> {
 
     /// The grid, the ticks and the units of a frame.
     pub(super) fn axes(&self, frame: &Frame<'_>) -> Result<(), PlotError> {
-        let Frame {
-            left,
-            right,
-            top,
-            bottom,
-            ..
-        } = *frame;
+        let Frame { left, right, top, bottom, .. } = *frame;
         for tick in frame.x.ticks() {
             let x = frame.x.at(tick);
             self.line(vec![(x, top), (x, bottom)], GRID, 1)?;

@@ -86,11 +86,7 @@ pub fn error_over_bound(
             }
             let median = axis.at(ratios[ratios.len() / 2]);
             let span = STRIP / 2 - 8;
-            canvas.line(
-                vec![(median, middle - span), (median, middle + span)],
-                INK,
-                4,
-            )?;
+            canvas.line(vec![(median, middle - span), (median, middle + span)], INK, 4)?;
         }
         let unit = "error ÷ bound; vertical strokes are medians";
         canvas.text(unit, (right, bottom + 58), HPos::Right)

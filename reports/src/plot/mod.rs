@@ -7,12 +7,15 @@
 mod axis;
 mod canvas;
 mod errors;
+mod overview;
 mod palette;
 mod roofline;
 mod speedup;
 mod throughput;
 
 pub use errors::error_over_bound;
+pub(crate) use overview::alike;
+pub use overview::{Named, overview};
 pub use palette::{Look, Marker, Palette};
 pub use roofline::roofline;
 pub use speedup::{BarGroup, family_bars, op_bars, speedup_bars};
@@ -78,8 +81,5 @@ impl Plot {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -52,12 +52,7 @@ const OTHERS: [RGBColor; 6] = [
 /// The fixed colours, after Okabe and Ito's set for colour-blind readers, darkened where theirs
 /// would vanish on white.
 fn fixed(backend: &str) -> Option<Look> {
-    let look = |r, g, b, marker| {
-        Some(Look {
-            colour: RGBColor(r, g, b),
-            marker,
-        })
-    };
+    let look = |r, g, b, marker| Some(Look { colour: RGBColor(r, g, b), marker });
     let family = backend.split('/').next().unwrap_or(backend);
     match (family, backend) {
         ("naive", _) => look(128, 134, 145, Marker::Cross),
@@ -100,12 +95,6 @@ impl Palette {
     #[must_use]
     pub fn look(&self, backend: &str) -> Look {
         let found = self.0.iter().find(|(name, _)| name == backend);
-        found.map_or(
-            Look {
-                colour: OTHERS[0],
-                marker: Marker::Disc,
-            },
-            |(_, look)| *look,
-        )
+        found.map_or(Look { colour: OTHERS[0], marker: Marker::Disc }, |(_, look)| *look)
     }
 }

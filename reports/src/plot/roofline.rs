@@ -60,11 +60,7 @@ pub fn roofline(
     let description = format!(
         "{} measurements against the measured peak of {peak:.0} GFLOP/s and bandwidths of {}.",
         points.len(),
-        slopes
-            .iter()
-            .map(|(name, slope)| format!("{slope:.0} GB/s ({name})"))
-            .collect::<Vec<_>>()
-            .join(", ")
+        slopes.iter().map(|(name, slope)| format!("{slope:.0} GB/s ({name})")).collect::<Vec<_>>().join(", ")
     );
     draw(title, &description, SIZE, |canvas| {
         // Named in a line of their own: labels on the slopes would cover the points.
@@ -76,9 +72,8 @@ pub fn roofline(
         let (left, right) = (100, canvas.size.0 - 24);
         let bottom = canvas.size.1 - 84;
         let intensities = points.iter().map(|(_, x, _)| *x);
-        let (low, high) = intensities.fold((0.5, 32.0), |(low, high): (f64, f64), x| {
-            (low.min(x), high.max(x))
-        });
+        let (low, high) =
+            intensities.fold((0.5, 32.0), |(low, high): (f64, f64), x| (low.min(x), high.max(x)));
         let speeds = points.iter().map(|(.., y)| *y);
         let frame = Frame {
             left,
@@ -99,15 +94,8 @@ pub fn roofline(
             let ends = vec![frame.at(start, start * slope), frame.at(ridge, peak)];
             canvas.line(ends, INK, 2)?;
         }
-        let knee = slopes
-            .iter()
-            .map(|(_, s)| peak / s)
-            .fold(f64::INFINITY, f64::min);
-        canvas.line(
-            vec![frame.at(knee, peak), frame.at(high * 1.5, peak)],
-            INK,
-            2,
-        )?;
+        let knee = slopes.iter().map(|(_, s)| peak / s).fold(f64::INFINITY, f64::min);
+        canvas.line(vec![frame.at(knee, peak), frame.at(high * 1.5, peak)], INK, 2)?;
         let (_, y) = frame.at(knee, peak);
         let text = format!("fused multiply-add {peak:.0} GFLOP/s");
         canvas.text(&text, (right - 4, y - 20), HPos::Right)?;

@@ -34,19 +34,13 @@ fn bars(speeds: &Speeds, label: &str, order: &[String]) -> Option<BarGroup> {
 /// One group of bars per family, for one thread count and cache state.
 #[must_use]
 pub fn family_bars(speeds: &[&Speeds], order: &[String]) -> Vec<BarGroup> {
-    speeds
-        .iter()
-        .filter_map(|s| bars(s, &s.group.family, order))
-        .collect()
+    speeds.iter().filter_map(|s| bars(s, &s.group.family, order)).collect()
 }
 
 /// One group of bars per operation, for one thread count and cache state.
 #[must_use]
 pub fn op_bars(speeds: &[&Speeds], order: &[String]) -> Vec<BarGroup> {
-    speeds
-        .iter()
-        .filter_map(|s| bars(s, &s.group.op, order))
-        .collect()
+    speeds.iter().filter_map(|s| bars(s, &s.group.op, order)).collect()
 }
 
 const BAR: i32 = 38;
@@ -66,20 +60,15 @@ pub fn speedup_bars(
     let Some(widest) = bars().map(|(backend, _)| width_of(backend)).max() else {
         return Ok(None);
     };
-    let rows: i32 = groups
-        .iter()
-        .map(|group| GAP + BAR * (1 + i32::try_from(group.bars.len()).unwrap_or(0)))
-        .sum();
+    let rows: i32 =
+        groups.iter().map(|group| GAP + BAR * (1 + i32::try_from(group.bars.len()).unwrap_or(0))).sum();
     let top = 60;
     let height = u32::try_from(top + rows + 100).unwrap_or(u32::MAX);
     let ends = bars().flat_map(|(_, ratio)| {
         let (low, high) = ratio.interval.unwrap_or((ratio.value, ratio.value));
         [low, high, 1.0]
     });
-    let description = format!(
-        "Speed-up over {reference} on a logarithmic axis: {}.",
-        in_words(groups)
-    );
+    let description = format!("Speed-up over {reference} on a logarithmic axis: {}.", in_words(groups));
     draw(title, &description, (1160, height), |canvas| {
         let left = widest + 40;
         let right = canvas.size.0 - 120;
@@ -124,11 +113,8 @@ pub fn speedup_bars(
 
 fn in_words(groups: &[BarGroup]) -> String {
     let group = |group: &BarGroup| {
-        let bars: Vec<_> = group
-            .bars
-            .iter()
-            .map(|(backend, ratio)| format!("{backend} {}", times(ratio.value)))
-            .collect();
+        let bars: Vec<_> =
+            group.bars.iter().map(|(backend, ratio)| format!("{backend} {}", times(ratio.value))).collect();
         format!("{}: {}", group.label, bars.join(", "))
     };
     groups.iter().map(group).collect::<Vec<_>>().join("; ")

@@ -16,11 +16,7 @@ use crate::summary::ordered_backends;
 /// # Errors
 /// The drawing library fails.
 #[expect(clippy::cast_precision_loss, reason = "a pixel is coarser than 2^-53")]
-pub fn throughput(
-    title: &str,
-    records: &[Record],
-    palette: &Palette,
-) -> Result<Option<Plot>, PlotError> {
+pub fn throughput(title: &str, records: &[Record], palette: &Palette) -> Result<Option<Plot>, PlotError> {
     let Some(first) = records.first() else {
         return Ok(None);
     };
@@ -41,11 +37,8 @@ pub fn throughput(
         return Ok(None);
     }
     let order = ordered_backends(records);
-    let backends: Vec<_> = order
-        .iter()
-        .map(String::as_str)
-        .filter(|backend| series.contains_key(backend))
-        .collect();
+    let backends: Vec<_> =
+        order.iter().map(String::as_str).filter(|backend| series.contains_key(backend)).collect();
     let unit = if flops { "GFLOP/s" } else { "GB/s" };
     let description = format!(
         "{unit} against size on logarithmic axes, from {} points of {}.",
@@ -65,21 +58,15 @@ pub fn throughput(
             y: LogAxis::around(points().map(|(_, value)| *value), bottom, top),
             x_text: si,
             y_text: plain,
-            x_unit: if flops {
-                "floating-point operations"
-            } else {
-                "bytes moved"
-            },
+            x_unit: if flops { "floating-point operations" } else { "bytes moved" },
             y_unit: unit,
         };
         canvas.axes(&frame)?;
         for backend in &backends {
             let look = palette.look(backend);
             let points = &series[backend];
-            let line: Vec<_> = means(points)
-                .into_iter()
-                .map(|(size, value)| frame.at(size as f64, value))
-                .collect();
+            let line: Vec<_> =
+                means(points).into_iter().map(|(size, value)| frame.at(size as f64, value)).collect();
             canvas.line(line, look.colour, 4)?;
             for (size, value) in points {
                 canvas.marker(frame.at(*size as f64, *value), 7, look)?;
@@ -98,7 +85,5 @@ fn means(points: &[(u64, f64)]) -> Vec<(u64, f64)> {
         logs.entry(*size).or_default().push(value.ln());
     }
     let mean = |logs: Vec<f64>| (logs.iter().sum::<f64>() / logs.len() as f64).exp();
-    logs.into_iter()
-        .map(|(size, logs)| (size, mean(logs)))
-        .collect()
+    logs.into_iter().map(|(size, logs)| (size, mean(logs))).collect()
 }

@@ -18,8 +18,5 @@ pub(super) fn complete_prefix(bytes: &[u8]) -> usize {
 
 /// The number, from 1, of the line that starts at this offset.
 pub(super) fn line_at(bytes: &[u8], offset: usize) -> u64 {
-    1 + bytes[..offset]
-        .iter()
-        .map(|&b| u64::from(b == b'\n'))
-        .sum::<u64>()
+    1 + bytes[..offset].iter().map(|&b| u64::from(b == b'\n')).sum::<u64>()
 }

@@ -23,13 +23,8 @@ pub const SAMPLES_FILE: &str = "samples.csv";
 /// # Errors
 /// The file cannot be written or renamed; the destination is then untouched.
 pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), StoreError> {
-    let io = |source| StoreError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let name = path
-        .file_name()
-        .ok_or_else(|| io(std::io::ErrorKind::InvalidInput.into()))?;
+    let io = |source| StoreError::Io { path: path.to_owned(), source };
+    let name = path.file_name().ok_or_else(|| io(std::io::ErrorKind::InvalidInput.into()))?;
     let mut partial = name.to_owned();
     // The process id keeps two writers of the same report out of each other's partial file.
     partial.push(format!(".{}.partial", std::process::id()));

@@ -27,9 +27,7 @@ pub fn read_records<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Record>, StoreErr
     }
     let records = merge(tables);
     if records.is_empty() {
-        return Err(StoreError::NoRecords {
-            paths: paths.iter().map(|p| p.as_ref().to_owned()).collect(),
-        });
+        return Err(StoreError::NoRecords { paths: paths.iter().map(|p| p.as_ref().to_owned()).collect() });
     }
     Ok(records)
 }
@@ -86,11 +84,7 @@ pub fn read_table_from(file: &Path, bytes: &[u8]) -> Result<Vec<Record>, StoreEr
         }
         // A damaged number is not a version.
         Err(if version.parse::<u32>().is_ok() {
-            StoreError::Schema {
-                path: file.to_owned(),
-                line,
-                found: version.to_owned(),
-            }
+            StoreError::Schema { path: file.to_owned(), line, found: version.to_owned() }
         } else {
             cell(file, line, "schema", Kind::Integer.expected(), version)
         })
@@ -98,11 +92,7 @@ pub fn read_table_from(file: &Path, bytes: &[u8]) -> Result<Vec<Record>, StoreEr
     rows.into_iter()
         .map(|(line, record)| match record.validate() {
             Ok(()) => Ok(record),
-            Err(source) => Err(StoreError::Row {
-                path: file.to_owned(),
-                line,
-                source: Box::new(source),
-            }),
+            Err(source) => Err(StoreError::Row { path: file.to_owned(), line, source: Box::new(source) }),
         })
         .collect()
 }
@@ -135,18 +125,11 @@ pub(super) fn read_samples_from(file: &Path, bytes: &[u8]) -> Result<Vec<SampleR
 }
 
 fn file_of(path: &Path, name: &str) -> PathBuf {
-    if path.is_dir() {
-        path.join(name)
-    } else {
-        path.to_owned()
-    }
+    if path.is_dir() { path.join(name) } else { path.to_owned() }
 }
 
 pub(super) fn read(file: &Path) -> Result<Vec<u8>, StoreError> {
-    std::fs::read(file).map_err(|source| StoreError::Io {
-        path: file.to_owned(),
-        source,
-    })
+    std::fs::read(file).map_err(|source| StoreError::Io { path: file.to_owned(), source })
 }
 
 /// A check of a raw row, given its line, before its cells are parsed.
@@ -160,10 +143,7 @@ fn rows<T: DeserializeOwned>(
     check: RowCheck<'_>,
 ) -> Result<Vec<(u64, T)>, StoreError> {
     let end = complete_prefix(bytes);
-    let mut reader = ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(bytes);
+    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
     let mut row = StringRecord::new();
     let mut next = |row: &mut StringRecord| {
         reader.read_record(row).map_err(|error| StoreError::Csv {
@@ -173,19 +153,13 @@ fn rows<T: DeserializeOwned>(
         })
     };
     if !next(&mut row)? {
-        return Err(StoreError::Empty {
-            path: file.to_owned(),
-            columns: columns.len(),
-        });
+        return Err(StoreError::Empty { path: file.to_owned(), columns: columns.len() });
     }
     let header = row.clone();
     let header_check = check_header(file, &header, columns);
     let mut rows = Vec::new();
     while next(&mut row)? {
-        let offset = row
-            .position()
-            .and_then(|position| usize::try_from(position.byte()).ok())
-            .unwrap_or(0);
+        let offset = row.position().and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(0);
         // The reader's own count is off by the blank lines it skips.
         let line = line_at(bytes, skip_blank(bytes, offset));
         // Another version may have other columns: say that first, it explains the rest.
@@ -212,19 +186,14 @@ fn rows<T: DeserializeOwned>(
                 found: row.len(),
             });
         }
-        let parsed = row
-            .deserialize(None)
-            .map_err(|error| damaged(file, line, &row, columns, &error))?;
+        let parsed = row.deserialize(None).map_err(|error| damaged(file, line, &row, columns, &error))?;
         rows.push((line, parsed));
     }
     header_check.map(|()| rows)
 }
 
 fn skip_blank(bytes: &[u8], offset: usize) -> usize {
-    let blank = bytes[offset..]
-        .iter()
-        .take_while(|&&b| b == b'\n' || b == b'\r')
-        .count();
+    let blank = bytes[offset..].iter().take_while(|&&b| b == b'\n' || b == b'\r').count();
     offset + blank
 }
 
@@ -246,42 +215,24 @@ fn check_header(file: &Path, header: &StringRecord, columns: &[&str]) -> Result<
 }
 
 /// Turns the CSV reader's error into one that names the column and shows its content.
-fn damaged(
-    file: &Path,
-    line: u64,
-    row: &StringRecord,
-    names: &[&str],
-    error: &csv::Error,
-) -> StoreError {
+fn damaged(file: &Path, line: u64, row: &StringRecord, names: &[&str], error: &csv::Error) -> StoreError {
     let field = match error.kind() {
         csv::ErrorKind::Deserialize { err, .. } => err.field(),
         _ => None,
     };
     // Words of a closed set carry no position in the reader's error.
-    let position = field
-        .and_then(|field| usize::try_from(field).ok())
-        .or_else(|| {
-            let status = columns::position("status")?;
-            row.get(status)?.parse::<Status>().err().map(|_| status)
-        });
+    let position = field.and_then(|field| usize::try_from(field).ok()).or_else(|| {
+        let status = columns::position("status")?;
+        row.get(status)?.parse::<Status>().err().map(|_| status)
+    });
     let Some((position, name)) = position.and_then(|i| Some((i, *names.get(i)?))) else {
-        return StoreError::Csv {
-            path: file.to_owned(),
-            line,
-            message: error.to_string(),
-        };
+        return StoreError::Csv { path: file.to_owned(), line, message: error.to_string() };
     };
     let expected = COLUMNS
         .iter()
         .find(|column| column.name == name)
         .map_or(Kind::Integer.expected(), |column| column.kind.expected());
-    cell(
-        file,
-        line,
-        name,
-        expected,
-        row.get(position).unwrap_or_default(),
-    )
+    cell(file, line, name, expected, row.get(position).unwrap_or_default())
 }
 
 fn cell(file: &Path, line: u64, column: &str, expected: &str, found: &str) -> StoreError {

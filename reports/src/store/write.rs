@@ -32,20 +32,14 @@ impl RunWriter {
     /// # Errors
     /// The directory holds a run already ([`StoreError::AlreadyThere`]), or cannot be written.
     pub fn create(dir: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(dir).map_err(|source| StoreError::Io {
-            path: dir.to_owned(),
-            source,
-        })?;
+        std::fs::create_dir_all(dir).map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
         let path = dir.join(RECORDS_FILE);
         if path.exists() {
             return Err(StoreError::AlreadyThere { path });
         }
         // Samples first: a crash in between leaves no record file, and the run starts afresh.
         write_whole(&dir.join(SAMPLES_FILE), &line_of(&SAMPLE_COLUMNS))?;
-        write_whole(
-            &path,
-            &line_of(COLUMNS.map(|column| column.name).as_slice()),
-        )?;
+        write_whole(&path, &line_of(COLUMNS.map(|column| column.name).as_slice()))?;
         Self::open(dir, Vec::new())
     }
 
@@ -83,10 +77,7 @@ impl RunWriter {
     fn open(dir: &Path, earlier: Vec<Record>) -> Result<Self, StoreError> {
         let append = |name| {
             let path = dir.join(name);
-            OpenOptions::new()
-                .append(true)
-                .open(&path)
-                .map_err(|source| StoreError::Io { path, source })
+            OpenOptions::new().append(true).open(&path).map_err(|source| StoreError::Io { path, source })
         };
         Ok(Self {
             dir: dir.to_owned(),
@@ -148,10 +139,7 @@ impl RunWriter {
 fn write_to(file: &mut File, dir: &Path, name: &str, text: &[u8]) -> Result<(), StoreError> {
     file.write_all(text)
         .and_then(|()| file.flush())
-        .map_err(|source| StoreError::Io {
-            path: dir.join(name),
-            source,
-        })
+        .map_err(|source| StoreError::Io { path: dir.join(name), source })
 }
 
 /// The complete rows of a file, to which the file itself is cut if it has more.
@@ -167,9 +155,7 @@ fn whole_rows(path: &Path) -> Result<Vec<u8>, StoreError> {
 
 /// A row as CSV, with its line end.
 pub(crate) fn line_of<T: Serialize + ?Sized>(row: &T) -> Vec<u8> {
-    let mut writer = WriterBuilder::new()
-        .has_headers(false)
-        .from_writer(Vec::new());
+    let mut writer = WriterBuilder::new().has_headers(false).from_writer(Vec::new());
     // Writing flat structs into memory cannot fail; an empty line would be caught on reading.
     let _ = writer.serialize(row);
     writer.into_inner().unwrap_or_default()

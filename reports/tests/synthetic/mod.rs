@@ -2,8 +2,7 @@
 //! and two threads, hot and cold, with failures, known issues and unsupported operations.
 
 use touchstone_reports::{
-    BackendEntry, Environment, Machine, Record, RooflineEntry, SCHEMA_VERSION, SampleRow, Software,
-    Status,
+    BackendEntry, Environment, Machine, Record, RooflineEntry, SCHEMA_VERSION, SampleRow, Software, Status,
 };
 
 const BACKENDS: [(&str, &str, f64); 5] = [
@@ -55,12 +54,8 @@ fn work(dtype: &str) -> Vec<Work> {
             });
         }
     }
-    let rows = [
-        ("softmax", "softmax"),
-        ("softmax", "log_softmax"),
-        ("norm", "layer_norm"),
-        ("norm", "rms_norm"),
-    ];
+    let rows =
+        [("softmax", "softmax"), ("softmax", "log_softmax"), ("norm", "layer_norm"), ("norm", "rms_norm")];
     for (family, op) in rows {
         for (n, m) in [(64u64, 256u64), (512, 1024), (4096, 1024), (512, 32_000)] {
             work.push(Work {
@@ -98,18 +93,15 @@ fn work(dtype: &str) -> Vec<Work> {
 
 fn verdict(work: &Work, dtype: &str, backend: &str) -> (Status, &'static str) {
     match (backend, work.op, dtype) {
-        ("candle/cpu", "log_softmax" | "attention", "f16") => (
-            Status::Unsupported,
-            "candle has no f16 matmul with these strides on the CPU",
-        ),
-        ("candle/cpu", "rope", _) if work.problem.contains("2048") => (
-            Status::Unsupported,
-            "candle's rope has no partial dimensions",
-        ),
-        ("candle/cpu", "softmax", "bf16") => (
-            Status::Known,
-            "candle#2871: the denominator is summed in bf16, rows do not sum to 1",
-        ),
+        ("candle/cpu", "log_softmax" | "attention", "f16") => {
+            (Status::Unsupported, "candle has no f16 matmul with these strides on the CPU")
+        }
+        ("candle/cpu", "rope", _) if work.problem.contains("2048") => {
+            (Status::Unsupported, "candle's rope has no partial dimensions")
+        }
+        ("candle/cpu", "softmax", "bf16") => {
+            (Status::Known, "candle#2871: the denominator is summed in bf16, rows do not sum to 1")
+        }
         ("libtorch/cpu", "rms_norm", "f16") if work.problem.contains("64x256") => {
             (Status::Failed, "1 of 16384 elements outside its bound")
         }
@@ -122,11 +114,7 @@ fn verdict(work: &Work, dtype: &str, backend: &str) -> (Status, &'static str) {
 
 /// About 1,000 rows and their samples; the same on every call with the same seed. `factor`
 /// scales the times of `simd/avx2`, for comparisons of two runs.
-pub(crate) fn run(
-    run_id: &str,
-    seed: u64,
-    factor: f64,
-) -> (Vec<Record>, Vec<SampleRow>, Environment) {
+pub(crate) fn run(run_id: &str, seed: u64, factor: f64) -> (Vec<Record>, Vec<SampleRow>, Environment) {
     let mut noise = Noise(seed);
     let (mut records, mut samples) = (Vec::new(), Vec::new());
     for dtype in ["f32", "f16", "bf16"] {
@@ -159,18 +147,9 @@ fn group(
     let (fma, bandwidth) = (96.0 * scale, if in_cache { 55.0 } else { 19.0 } * scale);
     let mut rows = Group::new();
     let mut reference = None;
-    let order = [
-        "libtorch/cpu",
-        "naive",
-        "simd/avx2",
-        "simd/avx512",
-        "candle/cpu",
-    ];
+    let order = ["libtorch/cpu", "naive", "simd/avx2", "simd/avx512", "candle/cpu"];
     for backend in order {
-        let (_, isa, efficiency) = BACKENDS
-            .into_iter()
-            .find(|b| b.0 == backend)
-            .expect("listed above");
+        let (_, isa, efficiency) = BACKENDS.into_iter().find(|b| b.0 == backend).expect("listed above");
         let (status, reason) = verdict(work, dtype, backend);
         let half = if dtype == "f32" { 1.0 } else { 0.8 };
         let efficiency = efficiency * half * (0.8 + 0.35 * noise.next());
@@ -222,9 +201,8 @@ fn group(
             continue;
         }
         let iterations = (2e6 / time).max(1.0).ceil();
-        let mut slices: Vec<u64> = (0..20)
-            .map(|_| (iterations * time * (0.98 + 0.08 * noise.next().powi(3))) as u64)
-            .collect();
+        let mut slices: Vec<u64> =
+            (0..20).map(|_| (iterations * time * (0.98 + 0.08 * noise.next().powi(3))) as u64).collect();
         let pairs = slices.iter().map(|&ns| (iterations as u64, ns)).collect();
         slices.sort_unstable();
         let at = |share: f64| (slices[(19.0 * share) as usize] as f64 / iterations) as u64;
@@ -241,22 +219,13 @@ fn group(
         let base = *reference.get_or_insert(median);
         record.reference = "libtorch/cpu".into();
         record.speedup = Some(base / median);
-        let spread = if backend == "libtorch/cpu" {
-            0.0
-        } else {
-            0.015 + 0.05 * noise.next()
-        };
+        let spread = if backend == "libtorch/cpu" { 0.0 } else { 0.015 + 0.05 * noise.next() };
         record.speedup_low = Some(base / median * (1.0 - spread));
         record.speedup_high = Some(base / median * (1.0 + spread));
         record.gflops = Some(work.flops as f64 / median);
         record.gb_per_s = Some(work.bytes as f64 / median);
         record.roofline_percent = Some(100.0 * bound / median);
-        record.roofline_limit = if work.family == "attention" {
-            "fma"
-        } else {
-            "nt_copy"
-        }
-        .into();
+        record.roofline_limit = if work.family == "attention" { "fma" } else { "nt_copy" }.into();
         record.contaminated = Some(u32::from(noise.next() > 0.9));
         record.peak_memory = Some(64 << 20);
         record.load = Some(0.4);
@@ -286,11 +255,7 @@ fn accuracy(record: &mut Record, noise: &mut Noise) {
     record.cosine = Some(1.0);
     record.worst_index = "[3, 17]".into();
     record.worst_expected = Some(0.125);
-    record.worst_got = Some(if record.status == Status::Known {
-        f64::NAN
-    } else {
-        0.125_01
-    });
+    record.worst_got = Some(if record.status == Status::Known { f64::NAN } else { 0.125_01 });
 }
 
 fn environment(run_id: &str) -> Environment {

@@ -64,8 +64,7 @@ pub(crate) fn gelu<L: Lanes>(lanes: L, x: L::F) -> Scaled<L::F> {
     let r = lanes.mul(tail, p);
 
     // Φ(a) = 1 − Φ(−a).
-    let scale = lanes.exp2i(lanes.max(lanes.splat(-126.0), n));
-    let above = lanes.neg_mul_add(r, scale, one);
+    let above = lanes.sub(one, lanes.shift(r, lanes.max(lanes.splat(-100.0), n)));
     let negative = lanes.lt(x, zero);
     let r = lanes.select(negative, r, above);
     let n = lanes.select(negative, n, zero);

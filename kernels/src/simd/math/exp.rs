@@ -13,30 +13,43 @@ pub(super) const LN_2_LOW: f32 = -1.904_654_2e-9;
 /// (e^r − 1 − r)/r² for |r| ≤ ln(2)/2: 2^-26.1 of e^r − 1.
 const EXP_M1: [f32; 5] = [0.499_999_97, 0.166_665_39, 0.041_667_756, 0.008_367_124, 0.001_383_564_3];
 
-/// (r, n) with x + low = r + n·ln 2, |r| ≤ ln(2)/2 and a hair, n integral.
-#[inline(always)]
-fn reduce<L: Lanes>(lanes: L, x: L::F, low: Option<L::F>) -> (L::F, L::F) {
-    let n = lanes.round(lanes.mul(x, lanes.splat(LOG2_E)));
-    let r = lanes.neg_mul_add(n, lanes.splat(LN_2_HIGH), x);
-    let r = match low {
-        None => lanes.neg_mul_add(n, lanes.splat(LN_2_LOW), r),
-        Some(low) => lanes.add(r, lanes.neg_mul_add(n, lanes.splat(LN_2_LOW), low)),
-    };
-    (r, n)
+/// x + low = t − c + n·ln 2 with n integral and |t − c| ≤ ln(2)/2 and a hair.
+struct Reduced<F> {
+    /// x − n·LN_2_HIGH, exact.
+    t: F,
+    /// n·LN_2_LOW − low.
+    c: F,
+    n: F,
 }
 
-/// e^r − 1 for |r| ≤ ln(2)/2.
-#[inline(always)]
-fn exp_m1_reduced<L: Lanes>(lanes: L, r: L::F) -> L::F {
-    lanes.mul_add(lanes.mul(r, r), polynomial(lanes, r, EXP_M1), r)
+impl<F: Copy> Reduced<F> {
+    #[inline(always)]
+    fn new<L: Lanes<F = F>>(lanes: L, x: F, low: Option<F>) -> Self {
+        let n = lanes.round(lanes.mul(x, lanes.splat(LOG2_E)));
+        let t = lanes.neg_mul_add(n, lanes.splat(LN_2_HIGH), x);
+        let c = match low {
+            None => lanes.mul(n, lanes.splat(LN_2_LOW)),
+            Some(low) => lanes.mul_sub(n, lanes.splat(LN_2_LOW), low),
+        };
+        Reduced { t, c, n }
+    }
+
+    /// e^(t − c) − 1.
+    #[inline(always)]
+    fn exp_m1<L: Lanes<F = F>>(&self, lanes: L) -> F {
+        // The rounding of t − c would be a quarter of the result's last place; in the terms of
+        // second order it does not matter, and in the first c joins those.
+        let r = lanes.sub(self.t, self.c);
+        lanes.add(self.t, lanes.mul_sub(lanes.mul(r, r), polynomial(lanes, r, EXP_M1), self.c))
+    }
 }
 
 /// (p, n) with e^(x + low) = p·2ⁿ, 0.7 < p < 1.42, n integral, for |x| up to 2²⁰ and |low| well
 /// below 1. NaN gives NaN twice.
 #[inline(always)]
 pub(crate) fn exp_split<L: Lanes>(lanes: L, x: L::F, low: Option<L::F>) -> (L::F, L::F) {
-    let (r, n) = reduce(lanes, x, low);
-    (lanes.add(exp_m1_reduced(lanes, r), lanes.splat(1.0)), n)
+    let reduced = Reduced::new(lanes, x, low);
+    (lanes.add(reduced.exp_m1(lanes), lanes.splat(1.0)), reduced.n)
 }
 
 /// e^x.
@@ -51,8 +64,8 @@ pub(crate) fn exp<L: Lanes>(lanes: L, x: L::F) -> L::F {
 #[inline(always)]
 pub(crate) fn exp_m1_negative<L: Lanes>(lanes: L, x: L::F) -> L::F {
     // Below −17.4 the result rounds to −1.
-    let (r, n) = reduce(lanes, clamp(lanes, x, -20.0, 1.0), None);
-    let scale = lanes.exp2i(n);
+    let reduced = Reduced::new(lanes, clamp(lanes, x, -20.0, 1.0), None);
+    let scale = lanes.exp2i(reduced.n);
     // scale·(e^r − 1) + (scale − 1), of which the second term is exact for n ≥ −24.
-    lanes.mul_add(scale, exp_m1_reduced(lanes, r), lanes.sub(scale, lanes.splat(1.0)))
+    lanes.mul_add(scale, reduced.exp_m1(lanes), lanes.sub(scale, lanes.splat(1.0)))
 }

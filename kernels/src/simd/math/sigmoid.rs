@@ -13,7 +13,7 @@ fn logistic<L: Lanes>(lanes: L, z: L::F, low: Option<L::F>) -> (L::F, L::F) {
     let a = lanes.max(lanes.splat(-300.0), lanes.neg(lanes.abs(z)));
     let low = low.map(|low| lanes.select(negative, low, lanes.neg(low)));
     let (p, n) = exp_split(lanes, a, low);
-    let denominator = lanes.mul_add(p, lanes.exp2i(lanes.max(lanes.splat(-126.0), n)), one);
+    let denominator = lanes.add(one, lanes.shift(p, lanes.max(lanes.splat(-125.0), n)));
     let r = lanes.div(lanes.select(negative, p, one), denominator);
     (r, lanes.select(negative, n, zero))
 }
@@ -97,7 +97,7 @@ pub(crate) fn tanh<L: Lanes>(lanes: L, x: L::F) -> L::F {
     let odd = lanes.mul_add(lanes.mul(x, square), polynomial(lanes, square, TANH), x);
     // 1 − 2e/(1 + e) with e = e^(−2|x|); from 9.02 on that is 1.
     let (p, n) = exp_split(lanes, lanes.mul(lanes.min(lanes.splat(10.0), a), lanes.splat(-2.0)), None);
-    let e = lanes.mul(p, lanes.exp2i(n));
+    let e = lanes.shift(p, n);
     let one = lanes.splat(1.0);
     let large = lanes.sub(one, lanes.div(lanes.add(e, e), lanes.add(one, e)));
     lanes.select(lanes.lt(a, lanes.splat(0.625)), odd, lanes.copysign(large, x))
@@ -113,7 +113,7 @@ pub(crate) fn mish<L: Lanes>(lanes: L, x: L::F) -> L::F {
     // At −120 the result is zero.
     let m = lanes.max(lanes.splat(-120.0), x);
     let (p, n) = exp_split(lanes, lanes.max(lanes.splat(-120.0), lanes.neg(lanes.abs(m))), None);
-    let e = lanes.mul(p, lanes.exp2i(lanes.max(lanes.splat(-126.0), n)));
+    let e = lanes.shift(p, lanes.max(lanes.splat(-125.0), n));
     let negative = lanes.lt(x, zero);
     let two_plus_e = lanes.add(two, e);
     let one_plus_2e = lanes.mul_add(two, e, one);

@@ -1,0 +1,248 @@
+//! softmax and log_softmax over any axis.
+//!
+//! Three passes: the maximum; the exponentials and their sum; the quotient (or the difference
+//! from the logarithm). Along the last axis a vector holds neighbours of one row, along another
+//! axis the same place of neighbouring rows, so nothing is ever copied or transposed.
+//!
+//! Two things keep the error of an element near 3 ULP whatever the row:
+//!
+//! - **No rounded difference x − m.** In e^(x − m) an error of the exponent is an error of the
+//!   result, and the difference alone would cost up to |x − m|/2 ULP. Instead e^x = p·2ⁿ is taken
+//!   relative to 2^(n of the maximum), which is exact. Where m is too large for that, x − m is
+//!   exact by Sterbenz's lemma for every x that matters.
+//! - **Sums in two parts.** Eight terms are added in f32, the rest compensated (Knuth), so a million
+//!   equal terms are no worse than eight.
+
+mod columns;
+mod passes;
+
+use std::sync::Arc;
+
+use self::columns::Columns;
+use self::passes::{Passes, Pivot};
+use super::Engine;
+use super::lanes::{Kernel, Lanes};
+use crate::backend::Prepared;
+use crate::dtype::{DType, Element};
+use crate::host::HostPrepared;
+use crate::op::Softmax;
+use crate::operands::Inputs;
+use crate::problem::Problem;
+
+/// Elements of a row that are summed into one number before the next are begun. Fixed, because
+/// long rows are shared out in blocks, and the result must not depend on how.
+const BLOCK: usize = 16 * 1024;
+
+/// The compile-time variants of the passes.
+trait Variant: Copy + Send + Sync {
+    const SCALED: bool;
+    const LOG: bool;
+}
+
+#[derive(Clone, Copy)]
+struct Is<const SCALED: bool, const LOG: bool>;
+
+impl<const SCALED: bool, const LOG: bool> Variant for Is<SCALED, LOG> {
+    const SCALED: bool = SCALED;
+    const LOG: bool = LOG;
+}
+
+/// A computation with the passes of one variant.
+trait Pass {
+    type Output;
+
+    /// Implementations must be `#[inline(always)]`.
+    fn run<L: Lanes, V: Variant>(self, passes: Passes<L, V>) -> Self::Output;
+}
+
+/// What is the same for every row, as values.
+#[derive(Clone, Copy)]
+struct Form {
+    scale: f32,
+    log: bool,
+}
+
+impl Form {
+    fn of<P: Pass>(self, pass: P) -> WithForm<P> {
+        WithForm { form: self, pass }
+    }
+}
+
+struct WithForm<P> {
+    form: Form,
+    pass: P,
+}
+
+impl<P: Pass> Kernel for WithForm<P> {
+    type Output = P::Output;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) -> P::Output {
+        let WithForm { form: Form { scale, log }, pass } = self;
+        match (scale != 1.0, log) {
+            (false, false) => pass.run(Passes::<L, Is<false, false>>::new(lanes, scale)),
+            (false, true) => pass.run(Passes::<L, Is<false, true>>::new(lanes, scale)),
+            (true, false) => pass.run(Passes::<L, Is<true, false>>::new(lanes, scale)),
+            (true, true) => pass.run(Passes::<L, Is<true, true>>::new(lanes, scale)),
+        }
+    }
+}
+
+/// Whole rows, one after the other.
+struct Rows<'a, T> {
+    x: &'a [T],
+    out: &'a mut [T],
+    len: usize,
+}
+
+impl<T: Element> Pass for Rows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes, V: Variant>(self, passes: Passes<L, V>) {
+        // The exponentials of f32 wait in the result; those of a smaller type in f32 next to it,
+        // or are computed twice where the row is too long.
+        let keeps = !V::LOG && T::DTYPE != DType::F32 && self.len <= BLOCK;
+        let mut scratch = vec![0.0; if keeps { self.len } else { 0 }];
+        for (x, out) in self.x.chunks_exact(self.len).zip(self.out.chunks_exact_mut(self.len)) {
+            let mut max = f32::NEG_INFINITY;
+            for x in x.chunks(BLOCK) {
+                max = larger(max, passes.block_max(x));
+            }
+            let pivot = Pivot::new(passes.lanes, passes.lanes.splat(max));
+            let mut sum = 0.0;
+            for (x, out) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
+                sum += passes.block_sum(&pivot, x, kept_in::<V, T>(out, &mut scratch));
+            }
+            let parts = passes.finish(&pivot, sum);
+            for (x, out) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
+                passes.block_finish(&pivot, parts, x, &scratch, out);
+            }
+        }
+    }
+}
+
+/// Where the exponentials of a block are kept: nowhere for the logarithm.
+#[inline(always)]
+fn kept_in<'a, V: Variant, T: Element>(out: &'a mut [T], scratch: &'a mut [f32]) -> &'a mut [f32] {
+    if V::LOG {
+        &mut []
+    } else if T::DTYPE == DType::F32 {
+        bytemuck::cast_slice_mut(out)
+    } else {
+        scratch
+    }
+}
+
+/// The larger of two maxima, neither of them NaN.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// The first pass over a block of a long row.
+struct BlockMax<'a, T>(&'a [T]);
+
+impl<T: Element> Pass for BlockMax<'_, T> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<L: Lanes, V: Variant>(self, passes: Passes<L, V>) -> f32 {
+        passes.block_max(self.0)
+    }
+}
+
+/// The second pass over a block of a long row.
+struct BlockSum<'a, T> {
+    max: f32,
+    x: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Element> Pass for BlockSum<'_, T> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<L: Lanes, V: Variant>(self, passes: Passes<L, V>) -> f64 {
+        let pivot = Pivot::new(passes.lanes, passes.lanes.splat(self.max));
+        passes.block_sum(&pivot, self.x, kept_in::<V, T>(self.out, &mut []))
+    }
+}
+
+/// The last pass over a block of a long row.
+struct BlockFinish<'a, T> {
+    max: f32,
+    sum: f64,
+    x: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Element> Pass for BlockFinish<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes, V: Variant>(self, passes: Passes<L, V>) {
+        let pivot = Pivot::new(passes.lanes, passes.lanes.splat(self.max));
+        let parts = passes.finish(&pivot, self.sum);
+        passes.block_finish(&pivot, parts, self.x, &[], self.out);
+    }
+}
+
+pub(super) fn prepare<T: Element>(
+    engine: &Arc<Engine>,
+    problem: &Problem,
+    spec: &Softmax,
+    inputs: &Inputs,
+) -> Box<dyn Prepared> {
+    let engine = Arc::clone(engine);
+    let form = Form { scale: spec.scale, log: spec.log };
+    let dims = spec.dims();
+    Box::new(HostPrepared::new(problem, inputs, move |inputs, outputs| {
+        let (x, out) = (inputs.slice::<T>("x")?, outputs.slice_mut::<T>("out")?);
+        if !out.is_empty() {
+            engine.softmax(form, dims, x, out);
+        }
+        Ok(())
+    }))
+}
+
+impl Engine {
+    fn softmax<T: Element>(&self, form: Form, dims: (usize, usize, usize), x: &[T], out: &mut [T]) {
+        let (outer, len, inner) = dims;
+        let threads = self.threads.worth(out.len());
+        if outer >= threads && inner == 1 {
+            self.threads.elements(out, len, |start, out| {
+                self.isa.run(form.of(Rows { x: &x[start..start + out.len()], out, len }));
+            });
+        } else if inner == 1 {
+            for (x, out) in x.chunks_exact(len).zip(out.chunks_exact_mut(len)) {
+                self.long_softmax(form, x, out);
+            }
+        } else if outer >= threads {
+            self.threads.elements(out, len * inner, |start, out| {
+                let slabs = x[start..].chunks_exact(len * inner).zip(out.chunks_exact_mut(len * inner));
+                for (x, out) in slabs {
+                    let rows = out.chunks_exact_mut(inner).collect();
+                    self.isa.run(form.of(Columns { x, inner, first: 0, rows }));
+                }
+            });
+        } else {
+            for (x, out) in x.chunks_exact(len * inner).zip(out.chunks_exact_mut(len * inner)) {
+                let tasks = columns::split(x, out, inner, threads);
+                self.threads.map(tasks, |columns| self.isa.run(form.of(columns)));
+            }
+        }
+    }
+
+    /// One row whose blocks are shared out among threads.
+    fn long_softmax<T: Element>(&self, form: Form, x: &[T], out: &mut [T]) {
+        let threads = &self.threads;
+        let maxima = threads.map(x.chunks(BLOCK).collect(), |x| self.isa.run(form.of(BlockMax(x))));
+        let max = maxima.into_iter().fold(f32::NEG_INFINITY, larger);
+        let blocks = x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)).collect();
+        let sums = threads.map(blocks, |(x, out)| self.isa.run(form.of(BlockSum { max, x, out })));
+        let sum = sums.into_iter().fold(0.0, |sum, block| sum + block);
+        let blocks = x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)).collect();
+        threads.map(blocks, |(x, out)| self.isa.run(form.of(BlockFinish { max, sum, x, out })));
+    }
+}
