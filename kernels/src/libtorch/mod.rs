@@ -1,6 +1,6 @@
 //! libtorch, PyTorch's C++ library, through the `tch` crate.
 //!
-//! One file per family turns a spec into a [`Step`]: a call of the library's own operation where
+//! One file per family turns a spec into a `Step`: a call of the library's own operation where
 //! its semantics are those of the spec, a composition of its primitives where they are not; the
 //! [`Declaration::path`] of each problem says which. The same code serves every device: operands
 //! are uploaded by `prepare`, results downloaded by `outputs`.

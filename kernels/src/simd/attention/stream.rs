@@ -223,11 +223,11 @@ fn weights<L: Lanes, T: Element>(
     let from = lanes.splat(if new == f32::NEG_INFINITY { 0.0 } else { new });
     let mut sums = lanes.splat(0.0);
     for s in s.chunks_exact_mut(L::N) {
-        let p = exp2(lanes, lanes.sub(lanes.load(s), from));
+        let [p] = exp2(lanes, [lanes.sub(lanes.load(s), from)]);
         sums = lanes.add(sums, p);
         lanes.store(s, p);
     }
-    let factor = exp2(lanes, lanes.sub(lanes.splat(max[row]), from));
+    let [factor] = exp2(lanes, [lanes.sub(lanes.splat(max[row]), from)]);
     let mut first = [0.0; MAX_LANES];
     lanes.store(&mut first, factor);
     sum[row] = sum[row] * first[0] + lanes.reduce_add(sums);

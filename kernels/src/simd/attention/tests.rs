@@ -1,11 +1,13 @@
 //! Attention against `naive` at every instruction set, and what no tolerance may excuse.
 
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use proptest::prelude::*;
 
 use crate::simd::Simd;
 use crate::simd::isa::Isa;
+use crate::simd::peaks;
 use crate::{Backend, ElementType, Inputs, Op, Outputs, Problem, Tensor, naive::Naive};
 
 fn run(backend: &dyn Backend, problem: &Problem, inputs: &Inputs) -> Outputs {
@@ -317,9 +319,40 @@ fn needles() {
     }
 }
 
+/// Seconds that this thread has been running, without those in which others had its core; wall
+/// time where the system does not tell.
+fn on_cpu() -> f64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let schedule = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let nanoseconds = schedule.and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
+    nanoseconds.map_or_else(|| START.elapsed().as_secs_f64(), |ns| ns / 1e9)
+}
+
+/// Seconds of one call: the clock is coarse, so that many calls are taken together.
+fn seconds(work: &mut dyn FnMut()) -> f64 {
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let (start, mut calls) = (on_cpu(), 0.0);
+        while on_cpu() < start + 0.1 {
+            work();
+            calls += 1.0;
+        }
+        best = best.min((on_cpu() - start) / calls);
+    }
+    best
+}
+
 #[test]
 #[ignore = "prints rates of this machine"]
 fn rates() {
+    for isa in Isa::present().into_iter().filter(|isa| isa.lanes() > 1) {
+        let flops = peaks::fma(isa, 1_000_000) as f64;
+        let seconds = seconds(&mut || {
+            peaks::fma(isa, 1_000_000);
+        });
+        println!("{isa} peak: {:.1} GFLOP/s", flops / seconds / 1e9);
+    }
+    let chosen = std::env::var("RATES").unwrap_or_default();
     for fields in [
         "h=12 lq=128 d=64",
         "h=12 lq=128 d=64 causal=top_left",
@@ -336,17 +369,15 @@ fn rates() {
     ] {
         for dtype in ["f32", "f16"] {
             let problem: Problem = format!("attention {dtype} {fields}").parse().unwrap();
+            if !problem.to_string().contains(&chosen) {
+                continue;
+            }
             let inputs = inputs_with(&problem, 1, |_, _, x| x);
             for isa in Isa::present().into_iter().filter(|isa| isa.lanes() > 1) {
                 let simd = Simd::new(isa, 1);
                 let mut prepared = simd.prepare(&problem, &inputs).unwrap();
                 prepared.run().unwrap();
-                let seconds = (0..7).map(|_| {
-                    let start = Instant::now();
-                    prepared.run().unwrap();
-                    start.elapsed().as_secs_f64()
-                });
-                let seconds = seconds.fold(f64::INFINITY, f64::min);
+                let seconds = seconds(&mut || prepared.run().unwrap());
                 let work = problem.work();
                 println!(
                     "{isa} {problem}: {:.1} GFLOP/s, {:.1} GB/s, {:.3} ms",

@@ -285,8 +285,8 @@ impl Kernel for Step<'_, '_> {
     fn run<L: Lanes>(self, lanes: L) {
         match self.strip.width / L::N {
             1 => self.step::<L, 1>(lanes),
-            2 => self.step::<L, 2>(lanes),
-            _ => self.step::<L, 3>(lanes),
+            3 if strip_vectors::<L>() == 3 => self.step::<L, 3>(lanes),
+            _ => self.step::<L, 2>(lanes),
         }
     }
 }
@@ -342,16 +342,20 @@ impl Step<'_, '_> {
         }
         let mut sums = [lanes.splat(0.0); NR];
         for s in s.chunks_exact_mut(width) {
+            let mut x = load(s);
+            for (x, from) in x.iter_mut().zip(from) {
+                *x = lanes.sub(*x, from);
+            }
+            let p = exp2(lanes, x);
             for (v, s) in s.chunks_exact_mut(L::N).enumerate() {
-                let p = exp2(lanes, lanes.sub(lanes.load(s), from[v]));
-                sums[v] = lanes.add(sums[v], p);
-                lanes.store(s, p);
+                sums[v] = lanes.add(sums[v], p[v]);
+                lanes.store(s, p[v]);
             }
         }
         let mut correction = [0.0; 3 * MAX_LANES];
         for v in 0..NR {
             let at = v * L::N..(v + 1) * L::N;
-            let factor = exp2(lanes, lanes.sub(old[v], from[v]));
+            let [factor] = exp2(lanes, [lanes.sub(old[v], from[v])]);
             let sum = &mut strip.sum[at.clone()];
             lanes.store(sum, lanes.mul_add(lanes.load(sum), factor, sums[v]));
             lanes.store(&mut strip.max[at.clone()], max[v]);
