@@ -153,14 +153,17 @@ impl<'a> Tolerance<'a> {
             row_maxima: Vec::new(),
         };
         if declaration.contract == Contract::Normwise {
-            let len = expected.value.len();
-            tolerance.row_maxima = (0..len.div_ceil(expected.row))
-                .map(|row| {
-                    let elements = row * expected.row..((row + 1) * expected.row).min(len);
-                    // A NaN or ∞ in the row says nothing about its other elements.
-                    elements.map(|i| tolerance.own(i)).filter(|t| t.is_finite()).fold(0.0, f64::max)
-                })
-                .collect();
+            let rows = (0..expected.value.len()).map(|i| expected.rows.of(i)).max().map_or(0, |r| r + 1);
+            let mut maxima = vec![0.0f64; rows];
+            for i in 0..expected.value.len() {
+                let own = tolerance.own(i);
+                // A NaN or ∞ in the row says nothing about its other elements.
+                if own.is_finite() {
+                    let largest = &mut maxima[expected.rows.of(i)];
+                    *largest = largest.max(own);
+                }
+            }
+            tolerance.row_maxima = maxima;
         }
         tolerance
     }
@@ -169,7 +172,7 @@ impl<'a> Tolerance<'a> {
     pub fn at(&self, i: usize) -> f64 {
         match self.contract {
             Contract::Componentwise => self.own(i),
-            Contract::Normwise => self.own(i).max(self.row_maxima[i / self.expected.row]),
+            Contract::Normwise => self.own(i).max(self.row_maxima[self.expected.rows.of(i)]),
         }
     }
 
@@ -184,7 +187,12 @@ impl<'a> Tolerance<'a> {
             (Some(storage), true) => storage[i],
             _ => 0.0,
         };
-        computed + declared + e.dtype.unit_roundoff() * e.value[i].abs() + self.underflow
+        let computed = computed + declared;
+        if computed == 0.0 {
+            // Nothing is rounded but the result: only the right rounding will do.
+            return (e.dtype.round(e.value[i]) - e.value[i]).abs();
+        }
+        computed + e.dtype.unit_roundoff() * e.value[i].abs() + self.underflow
     }
 }
 

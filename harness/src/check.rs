@@ -104,6 +104,10 @@ pub fn explained(outcome: Outcome, backend: &dyn Backend, case: &Case, known: &K
             Some(issue) => Outcome::NoLongerFails { issue: issue.id.clone(), figures: Box::new(figures) },
             None => Outcome::Passed(figures),
         },
+        Outcome::Measured(figures, measurement) => match known.witnessed(backend.id(), case) {
+            Some(issue) => Outcome::NoLongerFails { issue: issue.id.clone(), figures: Box::new(figures) },
+            None => Outcome::Measured(figures, measurement),
+        },
         outcome => outcome,
     }
 }

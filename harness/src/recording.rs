@@ -177,6 +177,9 @@ impl Run {
         let peaks = self.roofline.as_ref().and_then(|roofline| roofline.at(place.threads));
         if let Some(limit) = peaks.and_then(|peaks| limit(demand, measurement.working_set, peaks)) {
             record.roofline_percent = Some(100.0 * limit.share(summary.median as f64));
+            if limit.is_doubtful(summary.median as f64) {
+                record.reason = format!("beyond the measured limit ({}): the limit is in doubt", limit.name);
+            }
             record.roofline_limit = limit.name;
         }
         record.peak_memory = measurement.peak_memory;
@@ -184,6 +187,9 @@ impl Run {
         record.clock_mhz = measurement.health.mhz;
         record.steal_percent = measurement.health.steal_percent;
         record.contaminated = Some(measurement.samples.dropped() as u32);
+        if measurement.samples.contaminated() {
+            record.reason = "too few undisturbed slices: all are counted".into();
+        }
     }
 
     /// The slices behind a record's times.

@@ -1,7 +1,8 @@
 //! Suites: cases as data.
 //!
 //! A suite is a TOML file of `[[case]]` tables. A table holds the fields of a problem text, each
-//! a value or a list of values; the cases are all combinations:
+//! a value or a list of values; the cases are all combinations. `op = "activation"` stands for
+//! every point-wise function.
 //!
 //! ```toml
 //! [[case]]
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::{Spanned, Value};
-use touchstone_kernels::{DType, ParseError, Problem, fields::Fields};
+use touchstone_kernels::{DType, ParseError, Problem, fields::Fields, op::Unary};
 
 use crate::case::Case;
 use crate::fill::Fill;
@@ -178,6 +179,14 @@ fn expand(mut table: toml::Table) -> Result<Vec<SuiteCase>, ParseError> {
         .map(|state| state.parse())
         .collect::<Result<Vec<CacheState>, _>>()?;
     let ops = required(&mut table, "op", "an operation")?;
+    // A new point-wise function is in every suite that names them all.
+    let ops: Vec<String> = ops
+        .into_iter()
+        .flat_map(|op| match op.as_str() {
+            "activation" => Unary::NAMES.map(String::from).to_vec(),
+            _ => vec![op],
+        })
+        .collect();
     let dtypes: Vec<DType> = required(&mut table, "dtype", "f32, f16 or bf16")?
         .iter()
         .map(|d| d.parse())

@@ -119,3 +119,32 @@ fn every_instruction_set_is_present_or_explained() {
         assert_ne!(present, absent.is_some_and(|absent| !absent.reason.is_empty()), "{name}");
     }
 }
+
+/// A known issue cannot outlive its defect, whatever suite its witnesses stand in.
+#[test]
+fn every_witness_of_a_known_issue_still_fails() {
+    let registry = Registry::standard(THREADS);
+    for issue in KNOWN.iter() {
+        let implementation = issue.backend.as_str();
+        let backends: Vec<_> = registry
+            .present()
+            .iter()
+            .filter(|b| b.id().as_str() == implementation || b.id().implementation() == implementation)
+            .collect();
+        if backends.is_empty() {
+            println!("{}: {implementation} is absent, nothing to witness", issue.id);
+        }
+        for witness in issue.witnesses() {
+            let posed = Posed::new(witness.parse().unwrap());
+            for backend in &backends {
+                let outcome = posed.judge(backend.as_ref(), &KNOWN);
+                assert!(
+                    matches!(&outcome, touchstone_harness::Outcome::Known { issue: id, .. } if *id == issue.id),
+                    "{}: {witness} on {}: {outcome:?}",
+                    issue.id,
+                    backend.id()
+                );
+            }
+        }
+    }
+}

@@ -2,8 +2,8 @@
 //!
 //! The bound of f is (k_f + κ_f)·u·|f(x)|: k_f counts roundings and the errors of elementary
 //! functions, κ_f is the conditioning of an argument that f itself has to round, such as x/√2
-//! inside erfc. Normwise, functions of the form x·g(x) are accurate relative to |x|, bounded
-//! ones relative to 1.
+//! inside erfc. Normwise, k_f counts relative to |x| for functions of the form x·g(x) and
+//! relative to 1 for bounded ones; κ_f stays with the value, which it belongs to.
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI};
 
@@ -68,39 +68,63 @@ fn pointwise(problem: &Problem, point: impl Fn(usize) -> Point + Sync) -> Vec<Ex
     vec![out]
 }
 
+/// What the bound of a function at a point is made of.
+struct Bound {
+    /// Roundings and errors of elementary functions, in units of u.
+    k: f64,
+    /// Conditioning of a rounded argument, in units of u.
+    conditioning: f64,
+    /// What k counts relative to under the normwise contract.
+    scale: f64,
+    /// By what an intermediate value is multiplied at the end.
+    factor: f64,
+}
+
+impl Bound {
+    /// g(x), relative to the given scale normwise.
+    fn plain(k: f64, scale: f64) -> Self {
+        Bound { k, conditioning: 0.0, scale, factor: 1.0 }
+    }
+
+    /// x·g(x).
+    fn product(x: f64, k: f64, conditioning: f64) -> Self {
+        Bound { k, conditioning, scale: x.abs(), factor: 1.0 + x.abs() }
+    }
+}
+
 /// Value and bounds of a function at `x`.
 fn point(function: Unary, x: f64) -> Point {
     let value = value(function, x);
-    let (k, scale) = match function {
-        Unary::Relu => (0.0, 0.0),
-        Unary::LeakyRelu { .. } => (1.0, x.abs()),
-        Unary::Sigmoid => (EXP + 3.0, 1.0),
-        Unary::Tanh => (TANH, 1.0),
-        Unary::Erf => (ERF, 1.0),
-        Unary::Exp => (EXP, value.abs()),
+    let bound = match function {
+        Unary::Relu => Bound::plain(0.0, 0.0),
+        Unary::LeakyRelu { .. } => Bound::plain(1.0, x.abs()),
+        Unary::Sigmoid => Bound::plain(EXP + 3.0, 1.0),
+        Unary::Tanh => Bound::plain(TANH, 1.0),
+        Unary::Erf => Bound::plain(ERF, 1.0),
+        Unary::Exp => Bound::plain(EXP, value.abs()),
         // Φ at a rounded argument: |x·φ(x)/Φ(x)| times its 1.5 roundings.
-        Unary::Gelu => (ERF + 3.0 + 1.5 * phi_conditioning(x), x.abs()),
+        Unary::Gelu => Bound::product(x, ERF + 3.0, 1.5 * phi_conditioning(x)),
         Unary::GeluTanh => {
             let z = tanh_argument(x);
-            (EXP + 5.0 + 4.0 * sigmoid_conditioning(2.0 * z), x.abs())
+            Bound::product(x, EXP + 5.0, 4.0 * sigmoid_conditioning(2.0 * z))
         }
-        Unary::Silu => (EXP + 4.0, x.abs()),
-        Unary::Swish { beta } => (EXP + 4.0 + sigmoid_conditioning(beta as f64 * x), x.abs()),
-        Unary::Softplus => (EXP + LOG + 2.0, value.abs().max(1.0)),
+        Unary::Silu => Bound::product(x, EXP + 4.0, 0.0),
+        Unary::Swish { beta } => Bound::product(x, EXP + 4.0, sigmoid_conditioning(beta as f64 * x)),
+        Unary::Softplus => Bound::plain(EXP + LOG + 2.0, value.abs().max(1.0)),
         // expm1 is as accurate as exp; with exp(x) − 1 only the normwise bound holds.
-        Unary::Elu { alpha } => (EXP + 3.0, value.abs().max(alpha.abs() as f64)),
-        Unary::HardSwish => (4.0, x.abs()),
-        Unary::Mish => (EXP + LOG + TANH + 2.0, x.abs()),
+        Unary::Elu { alpha } => Bound::plain(EXP + 3.0, value.abs().max(alpha.abs() as f64)),
+        Unary::HardSwish => Bound::product(x, 4.0, 0.0),
+        Unary::Mish => Bound::product(x, EXP + LOG + TANH + 2.0, 0.0),
     };
     // At an infinite argument the limit is exact, and so is the rectifier everywhere.
-    if k == 0.0 || !x.is_finite() {
+    if bound.k == 0.0 || !x.is_finite() {
         return Point { value, error: 0.0, normwise: 0.0 };
     }
-    // Below the smallest normal an elementary function of k·u is one of k·2⁻¹⁵⁰, absolutely; a
-    // product with x carries that on.
-    let underflow = UNDERFLOW * ERF * (1.0 + x.abs());
-    let error = k * U * value.abs() + underflow;
-    Point { value, error, normwise: error.max(k * U * scale + underflow) }
+    // Below the smallest normal an elementary function with an error of k·u has one of k·2⁻¹⁵⁰,
+    // absolutely; a product with x carries that on.
+    let underflow = UNDERFLOW * TANH * bound.factor;
+    let error = |scale: f64| U * (bound.k * scale + bound.conditioning * value.abs()) + underflow;
+    Point { value, error: error(value.abs()), normwise: error(bound.scale.max(value.abs())) }
 }
 
 /// The function in f64, with its limits at ±∞.

@@ -183,17 +183,17 @@ impl<'a> Head<'a> {
         ((b * heads + h) * queries + i) * keys + j
     }
 
-    /// ALiBi and the additive mask.
-    fn bias(&self, i: usize, j: usize) -> f64 {
-        let mut bias = 0.0;
+    /// ALiBi and the additive mask: their sum, and the sum of their magnitudes.
+    fn bias(&self, i: usize, j: usize) -> (f64, f64) {
+        let mut terms = [0.0; 2];
         if let Some(slopes) = &self.operands.slopes {
             let distance = i as f64 + self.spec.kv_len as f64 - self.spec.q_len as f64 - j as f64;
-            bias -= slopes[self.head] * distance.abs();
+            terms[0] = -slopes[self.head] * distance.abs();
         }
         if let (Mask::Additive(_), Some(mask)) = (self.spec.mask, &self.operands.mask) {
-            bias += mask[self.mask_index(i, j)];
+            terms[1] = mask[self.mask_index(i, j)];
         }
-        bias
+        (terms[0] + terms[1], terms[0].abs() + terms[1].abs())
     }
 
     fn attend(&self, rows: Range<usize>) -> Attended {
@@ -275,9 +275,9 @@ impl<'a> Head<'a> {
                     error += (TANH + 2.0) * score.abs();
                 }
                 if has_bias {
-                    let bias = self.bias(i, j);
+                    let (bias, magnitude) = self.bias(i, j);
                     score += bias;
-                    error += 2.0 * bias.abs() + score.abs();
+                    error += 2.0 * magnitude + score.abs();
                 }
                 (score != f64::NEG_INFINITY).then_some((j, score, U * error))
             })

@@ -43,8 +43,27 @@ pub struct ExpectedResult {
     /// What may be added where the backend declares an intermediate value rounded to the storage
     /// type (attention probabilities, RoPE tables).
     pub storage_error: Option<Vec<f64>>,
-    /// Elements in a row: the extent over which the normwise contract takes the largest bound.
-    pub row: usize,
+    /// The rows over which the normwise contract takes the largest bound.
+    pub rows: Rows,
+}
+
+/// How a tensor falls into rows: along one axis, which may be strided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rows {
+    len: usize,
+    inner: usize,
+}
+
+impl Rows {
+    /// Rows of `len` elements that lie `inner` apart.
+    pub fn new(len: usize, inner: usize) -> Self {
+        Rows { len: len.max(1), inner: inner.max(1) }
+    }
+
+    /// The row of element `i`.
+    pub fn of(self, i: usize) -> usize {
+        i / (self.len * self.inner) * self.inner + i % self.inner
+    }
 }
 
 impl ExpectedResult {
@@ -61,7 +80,7 @@ impl ExpectedResult {
             error: vec![0.0; operand.len()],
             normwise_error: None,
             storage_error: None,
-            row: row.max(1),
+            rows: Rows::new(row, 1),
         }
     }
 

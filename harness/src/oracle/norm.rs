@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use touchstone_kernels::op::{BatchNorm, BatchNormMode, GroupNorm, InstanceNorm, LayerNorm, RmsNorm};
 use touchstone_kernels::{Inputs, Problem};
 
-use super::rounding::{U, growth};
+use super::rounding::{U, UNDERFLOW, growth};
 use super::{ExpectedResult, required, sum};
 
 /// Mean and variance of a group, with their errors.
@@ -86,12 +86,13 @@ fn normalized(x: f64, s: &Statistics, affine: Affine) -> (f64, f64, f64) {
     let centred = x - s.mean;
     let unit = centred * s.rstd;
     let value = unit * weight + bias;
-    if centred == 0.0 && s.mean_error == 0.0 {
+    if s.variance == 0.0 && centred == 0.0 {
         return (value, 0.0, 0.0);
     }
     let error = weight.abs()
         * ((s.mean_error + U * centred.abs()) * s.rstd + unit.abs() * (s.rstd_error + 2.0 * U))
-        + U * ((weight * unit).abs() + bias.abs());
+        + U * ((weight * unit).abs() + bias.abs())
+        + 2.0 * UNDERFLOW;
     let folded = U * (3.0 * (weight * s.rstd).abs() * (x.abs() + s.mean.abs()) + bias.abs());
     (value, error, error + folded)
 }
@@ -162,7 +163,7 @@ pub(super) fn rms_norm(spec: &RmsNorm, problem: &Problem, inputs: &Inputs) -> Ve
             let weight = if spec.weight { spec.weight_offset as f64 + affine.at(i).weight } else { 1.0 };
             let value = x * rstd * weight;
             block.value[i] = value;
-            block.error[i] = relative * value.abs() + early_underflow * weight.abs();
+            block.error[i] = relative * value.abs() + early_underflow * weight.abs() + 2.0 * UNDERFLOW;
         }
     });
     vec![out]

@@ -19,8 +19,8 @@ pub fn growth(n: usize) -> f64 {
 }
 
 // Errors that an implementation of an elementary function may have, in units of u·|value|.
-// One ULP is at most 2u. They admit the vector math libraries in use (XNNPACK's exp 1.97 ULP and
-// tanh 4.4 ULP, ggml's exp 1.92 ULP, SLEEF's and glibc's 1 to 4 ULP) and nothing worse.
+// One ULP is at most 2u. They admit what vector math libraries in use are known for (XNNPACK's
+// exp 1.97 ULP and tanh 4.4 ULP, ggml's exp 1.92 ULP) and nothing worse.
 
 /// exp: 2 ULP.
 pub const EXP: f64 = 4.0;

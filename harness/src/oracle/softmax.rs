@@ -11,13 +11,12 @@ use touchstone_kernels::Problem;
 use touchstone_kernels::op::Softmax;
 
 use super::rounding::{EXP, LOG, U, UNDERFLOW, growth};
-use super::{ExpectedResult, sum};
+use super::{ExpectedResult, Rows, sum};
 
 pub(super) fn expect(spec: &Softmax, problem: &Problem, x: &[f64]) -> Vec<ExpectedResult> {
     let (_, axis, inner) = spec.dims();
-    // Rows of a strided axis interleave; the contract is judged over what is contiguous.
-    let row = if inner == 1 { axis } else { inner };
-    let mut out = ExpectedResult::new(&problem.results()[0], row);
+    let mut out = ExpectedResult::new(&problem.results()[0], axis);
+    out.rows = Rows::new(axis, inner);
     let scale = spec.scale as f64;
     out.blocks(axis * inner).zip(x.par_chunks((axis * inner).max(1))).for_each(|(block, x)| {
         for i in 0..inner {

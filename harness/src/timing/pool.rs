@@ -34,8 +34,8 @@ impl CacheState {
     /// The copies to rotate through: one when hot; when cold, as many as take more than twice the
     /// last-level cache, but no more than 512 MiB and 256.
     ///
-    /// The bytes that result are recorded with the measurement: where they are fewer than the
-    /// cache (small problems, enormous caches) the row says so.
+    /// The bytes that result decide which level of the roofline a cold row is held against: small
+    /// problems may stay within an enormous cache.
     pub fn entries(self, problem: &Problem, caches: &Caches) -> usize {
         if self == CacheState::Hot {
             return 1;
