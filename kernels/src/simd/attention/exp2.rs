@@ -5,7 +5,7 @@ use crate::simd::lanes::Lanes;
 /// (2^f − 1)/f for |f| ≤ ½: with it 1 + f·P(f) is 2^f up to 2^-28.3. Fitted by reweighted least
 /// squares (Lawson), each coefficient rounded to f32 before the next ones were fitted.
 const POWER: [f32; 6] =
-    [0.693_147_2, 0.240_226_48, 0.055_503_6, 0.009_618_506, 0.001_339_080_6, 0.000_153_264_71];
+    [std::f32::consts::LN_2, 0.240_226_48, 0.055_503_6, 0.009_618_506, 0.001_339_080_6, 0.000_153_264_71];
 
 /// Below this, 2^x is subnormal.
 const NORMAL: f32 = -126.0;

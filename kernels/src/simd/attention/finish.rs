@@ -14,7 +14,7 @@ use crate::simd::lanes::{Kernel, Lanes};
 pub(super) fn first<T: Element>(x: &Operands<T>, task: &Task, h: usize) -> (f32, f32) {
     match x.sink(h) {
         Some(sink) if task.split == 0 && sink != f32::NEG_INFINITY => {
-            ((sink as f64 * LOG2_E) as f32, (sink - sink).exp())
+            ((sink as f64 * LOG2_E) as f32, if sink.is_finite() { 1.0 } else { f32::NAN })
         }
         _ => (f32::NEG_INFINITY, 0.0),
     }

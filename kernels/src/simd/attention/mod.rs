@@ -188,6 +188,15 @@ fn targets<'a, T>(
     targets.into_iter().map(Mutex::new).collect()
 }
 
+/// The smallest range that holds both.
+fn hull(a: Range<usize>, b: Range<usize>) -> Range<usize> {
+    match (a.is_empty(), b.is_empty()) {
+        (true, _) => b,
+        (_, true) => a,
+        _ => a.start.min(b.start)..a.end.max(b.end),
+    }
+}
+
 /// A lock that nobody else holds, or whose holder has panicked and will take the run with it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -201,7 +210,7 @@ fn attention<T: Element>(
     partials: &[Mutex<Partial>],
     targets: Vec<Mutex<Target<T>>>,
 ) {
-    let workers = if plan.is_worth_threads(x.spec) { scratch.len() } else { 1 };
+    let workers = if plan.shared { scratch.len() } else { 1 };
     // Tasks are taken one by one, in order: the longest of a head come first.
     let next = AtomicUsize::new(0);
     engine.threads.each(workers, |worker| {

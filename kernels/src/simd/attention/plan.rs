@@ -2,7 +2,7 @@
 //! number of threads, so that results do not depend on it.
 
 use super::Task;
-use crate::op::Attention;
+use crate::op::{Attention, Spec};
 use crate::simd::isa::Isa;
 
 /// Rows of a task: enough to reuse a tile of K and V many times, few enough for their part of
@@ -17,7 +17,7 @@ const STREAM_ROWS: usize = 8;
 const SPLIT_TASKS: usize = 16;
 const SPLIT_KEYS: usize = 512;
 
-/// Multiply-adds below which a second thread costs more than it saves.
+/// Floating-point operations below which a second thread costs more than it saves.
 const MIN_FLOPS: u64 = 1 << 20;
 
 /// The cut of a problem.
@@ -29,10 +29,11 @@ pub(super) struct Plan {
     pub(super) splits: usize,
     /// Whether K and V are streamed.
     pub(super) streams: bool,
+    /// Whether more than one thread is worth starting.
+    pub(super) shared: bool,
     /// Runs of queries, those that see the most keys first.
     order: Vec<usize>,
     pairs: usize,
-    worth_threads: bool,
 }
 
 impl Plan {
@@ -49,12 +50,8 @@ impl Plan {
         let pairs = spec.batch * spec.kv_heads;
         let whole = (pairs * order.len()).max(1);
         let splits = SPLIT_TASKS.div_ceil(whole).min(spec.kv_len / SPLIT_KEYS).max(1);
-        let work = crate::op::Spec::flops(spec);
-        Plan { queries, splits, streams, order, pairs, worth_threads: work >= MIN_FLOPS }
-    }
-
-    pub(super) fn is_worth_threads(&self, _spec: &Attention) -> bool {
-        self.worth_threads
+        let shared = spec.flops() >= MIN_FLOPS;
+        Plan { queries, splits, streams, shared, order, pairs }
     }
 
     /// Runs of queries.

@@ -11,7 +11,7 @@ use super::finish;
 use super::operands::{MaskRow, Operands};
 use super::rules::{QueryLanes, Rules};
 use super::tile::cleaned;
-use super::{Buffer, Partial, Task, reserve};
+use super::{Buffer, Partial, Task, hull, reserve};
 use crate::dtype::Element;
 use crate::simd::lanes::{Kernel, Lanes, MAX_LANES};
 
@@ -68,7 +68,7 @@ impl<T: Element> Kernel for Stream<'_, '_, T> {
         let q = reserve(&mut scratch.q, rows * padded);
         let scores = reserve(&mut scratch.scores, rows * KEYS);
         partial.rows.fill(0.0);
-        let mut seen = usize::MAX..0;
+        let mut seen = 0..0;
         for row in 0..rows {
             let (h, i) = task.head_and_query(row);
             let q = &mut q[row * padded..][..padded];
@@ -77,10 +77,7 @@ impl<T: Element> Kernel for Stream<'_, '_, T> {
                 *to = from.to_f32() * rules.scale;
             }
             (partial.max[row], partial.sum[row]) = finish::first(x, task, h);
-            let range = range(x, task, i);
-            if !range.is_empty() {
-                seen = seen.start.min(range.start)..seen.end.max(range.end);
-            }
+            seen = hull(seen, range(x, task, i));
         }
 
         for first in (seen.start..seen.end).step_by(KEYS) {

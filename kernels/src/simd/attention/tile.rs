@@ -13,7 +13,7 @@ use super::operands::{MaskRow, Operands};
 use super::product::{accumulate, scores, strip_vectors};
 use super::rules::{QueryLanes, Rules};
 use super::transpose::{to_columns, to_rows};
-use super::{Buffer, Partial, Task, reserve};
+use super::{Buffer, Partial, Task, hull, reserve};
 use crate::dtype::{DType, Element};
 use crate::simd::lanes::{Kernel, Lanes, MAX_LANES};
 
@@ -100,10 +100,9 @@ impl<T: Element> Kernel for Tile<'_, '_, T> {
 
         let score_tile = reserve(&mut scratch.scores, KEYS * strip);
         let mask_tile = reserve(&mut scratch.mask, if x.has_mask() { KEYS * strip } else { 0 });
-        let start = strips.iter().map(|strip| strip.any.start).min().unwrap_or(0);
-        let end = strips.iter().map(|strip| strip.any.end).max().unwrap_or(0);
-        for first in (start..end).step_by(KEYS) {
-            let keys = first..(first + KEYS).min(end);
+        let seen = strips.iter().fold(0..0, |seen, strip| hull(seen, strip.any.clone()));
+        for first in seen.clone().step_by(KEYS) {
+            let keys = first..(first + KEYS).min(seen.end);
             let k = as_f32(lanes, x.keys(task.batch, task.kv_head, &keys), clean, &mut scratch.k);
             let v = as_f32(lanes, x.values(task.batch, task.kv_head, &keys), clean, &mut scratch.v);
             for strip in &mut strips {
@@ -187,7 +186,7 @@ impl Strip<'_> {
     #[inline(always)]
     fn begin<L: Lanes, T: Element>(&mut self, lanes: L, x: &Operands<T>, task: &Task, rules: &Rules) {
         self.o.fill(0.0);
-        self.any = usize::MAX..0;
+        self.any = 0..0;
         self.all = 0..usize::MAX;
         for lane in 0..self.rows.len() {
             let (h, i) = task.head_and_query(self.rows.start + lane);
@@ -199,12 +198,7 @@ impl Strip<'_> {
             self.position[lane] = x.position(i) as f32;
             self.slope[lane] = (x.slope(h) as f64 * std::f64::consts::LOG2_E) as f32;
             self.all = self.all.start.max(start)..self.all.end.min(end);
-            if start < end {
-                self.any = self.any.start.min(start)..self.any.end.max(end);
-            }
-        }
-        if self.any.is_empty() {
-            self.any = 0..0;
+            self.any = hull(self.any.clone(), start..end);
         }
         for lane in self.rows.len()..self.width {
             // Lanes without a query see nothing.
