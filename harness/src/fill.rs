@@ -282,8 +282,6 @@ fn normal(rng: &mut Xoshiro256PlusPlus) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     /// The promise of repro lines: these bits are the same on every machine, for ever.
     #[test]
     fn a_seed_means_the_same_bits_everywhere() {

@@ -89,7 +89,7 @@ conformance! {
 #[test]
 fn smoke_holds_every_operation_and_dtype() {
     for op in Op::names() {
-        for &dtype in DType::ALL {
+        for dtype in DType::ALL {
             let here = |p: &&Posed| p.problem().name() == op && p.problem().dtype == dtype;
             assert!(SMOKE.iter().any(|posed| here(&posed)), "no case of {op} {dtype}");
         }

@@ -173,7 +173,7 @@ fn unturned() -> Rope {
 
 fn case() -> impl Strategy<Value = Case> {
     let op = prop_oneof![attention(), softmax(), norm(), activation(), rope()];
-    (op, select(DType::ALL), select(Fill::ALL), any::<u64>()).prop_map(|(op, dtype, fill, seed)| Case {
+    (op, select(&DType::ALL[..]), select(Fill::ALL), any::<u64>()).prop_map(|(op, dtype, fill, seed)| Case {
         problem: Problem::new(op, dtype).unwrap(),
         fill,
         seed,

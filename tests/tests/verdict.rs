@@ -14,7 +14,8 @@ fn posed(case: &str) -> Posed {
 }
 
 fn judged(problem: &Problem, expected: &Expected, values: Vec<Vec<f64>>) -> Option<Failure> {
-    let tensors = problem.results().iter().zip(values).map(|(result, values)| {
+    let results = problem.results();
+    let tensors = results.iter().zip(values).map(|(result, values)| {
         let dtype = expected.results.iter().find(|e| e.name == result.name).unwrap().dtype;
         Tensor::from_f64(dtype, &result.shape, &values).unwrap()
     });
