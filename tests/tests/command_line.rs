@@ -212,7 +212,7 @@ fn ctrl_c_keeps_what_is_recorded() {
         let status = child.wait().unwrap();
         println!("{command} ended {:?} after Ctrl-C", began.elapsed());
         assert_eq!(status.code(), Some(1), "{command}");
-        let records = read_records(&[run.clone()]).unwrap();
+        let records = read_records(std::slice::from_ref(&run)).unwrap();
         assert!(records.len() >= 2, "{command}");
         assert!(records.iter().all(|record| record.status == Status::Passed), "{command}");
         prints(here.path(), &["report", command]);

@@ -1,4 +1,8 @@
 //! The oracle against facts that owe nothing to it: closed forms, identities, invariants.
+#![expect(
+    clippy::excessive_precision,
+    reason = "constants are given as computed, to more digits than f64 has"
+)]
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -100,11 +100,11 @@ fn neighbouring_semantics_fail() {
     let attention = "attention f32 h=4 hkv=4 lq=24 lk=40 d=32";
     for (right, wrong) in [
         (format!("{attention} causal=bottom_right"), format!("{attention} causal=top_left")),
-        (format!("{attention} causal=top_left"), format!("{attention}")),
+        (format!("{attention} causal=top_left"), attention.to_string()),
         (format!("{attention} window=7,0"), format!("{attention} window=8,0")),
         (format!("{attention} softcap=20"), format!("{attention} softcap=21")),
-        (format!("{attention} softcap=30"), format!("{attention}")),
-        (format!("{attention}"), format!("{attention} scale=0.03125")),
+        (format!("{attention} softcap=30"), attention.to_string()),
+        (attention.to_string(), format!("{attention} scale=0.03125")),
         ("softmax f32 shape=4x8x8 axis=1".into(), "softmax f32 shape=4x8x8 axis=2".into()),
         ("softmax bf16 shape=4x64 scale=0.5".into(), "softmax bf16 shape=4x64".into()),
         ("gelu f32 shape=31x67".into(), "gelu_tanh f32 shape=31x67".into()),

@@ -43,15 +43,15 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
     let case = &arguments.case;
     let inputs = case.inputs();
     let expected = oracle::expect(&case.problem, &inputs);
-    let work = case.problem.work();
-    println!("{case}\n{} FLOPs, {} bytes at least", work.flops, work.bytes);
-    for (name, tensor) in inputs.iter() {
-        println!("  {name:<12} {} {:?}", tensor.element(), tensor.shape());
-    }
     if let Some(dir) = &arguments.dump {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         dump(&dir.join("inputs.safetensors"), inputs.iter(), &case.to_string())?;
         dump_expected(&dir.join("expected.safetensors"), &expected)?;
+    }
+    let work = case.problem.work();
+    println!("{case}\n{} FLOPs, {} bytes at least", work.flops, work.bytes);
+    for (name, tensor) in inputs.iter() {
+        println!("  {name:<12} {} {:?}", tensor.element(), tensor.shape());
     }
     let mut judged = Vec::new();
     for id in &backends {

@@ -1,9 +1,13 @@
 //! Scaled dot-product attention.
 //!
-//! Score s_ij is off by δ_ij = u·((g(D) + 2)·|scale|·Σ|q||k| + (k_tanh + 2)·|s_ij| with a softcap
-//! + 2|bias_ij| + |s_ij| with a bias), its exponential relatively by
-//!   ε_ij = δ_ij + u·(2|s_ij − m_i| + k_exp), and the output by
-//!   Σ_j p_ij·|v_jc|·(ε_ij + Σ_l p_il·ε_il + (2g(Lk) + 3)·u).
+//! Score s_ij is off by
+//!
+//! δ_ij = u·((g(D) + 2)·|scale|·Σ|q||k|, with a softcap (k_tanh + 2)·|s_ij| more, with a bias
+//! 2|bias_ij| and |s_ij| more), its exponential relatively by ε_ij = δ_ij + u·(2|s_ij − m_i| + k_exp),
+//! and the output by
+//!
+//! Σ_j p_ij·|v_jc|·(ε_ij + Σ_l p_il·ε_il + (2g(Lk) + 3)·u).
+//!
 //! The magnitude that conditions it is Σ p|v|, never |out|, which may cancel.
 //!
 //! Blocks of queries go through f64 matrix products where all operands are finite; their error of

@@ -32,12 +32,12 @@ pub(super) fn expect(
             let b = row / (spec.len * spec.heads);
             let position = positions[if spec.batched_positions { b * spec.len + l } else { l }];
             block.value.copy_from_slice(x);
-            for i in 0..half {
+            for (i, theta) in theta.iter().enumerate() {
                 let (first, second) = match spec.style {
                     RopeStyle::Half => (i, half + i),
                     RopeStyle::Interleaved => (2 * i, 2 * i + 1),
                 };
-                let (sin, cos) = (position * theta[i]).sin_cos();
+                let (sin, cos) = (position * theta).sin_cos();
                 let (sin, cos) = (sin * magnitude, cos * magnitude);
                 let tables = magnitude * (x[first].abs() + x[second].abs());
                 let mut set = |at: usize, a: f64, b: f64| {

@@ -42,7 +42,7 @@ impl Tables {
         })
     }
 
-    /// Turns every pair of `x` [B, H, L, rotary_dim] into `out`.
+    /// Turns every pair of `x [B, H, L, rotary_dim]` into `out`.
     fn rotate(&self, x: &Torch, out: &Torch) -> Result<(), TchError> {
         let (b, h, l, r) = x.size4()?;
         match self {

@@ -99,7 +99,7 @@ pub enum Mask {
     Boolean(MaskAxes),
     /// Operand `mask` in the storage type, added to the scores. Written `float:11qk` …
     Additive(MaskAxes),
-    /// Operand `lengths` [B] (i64): keys from `lengths[b]` on are padding.
+    /// Operand `lengths [B]` (i64): keys from `lengths[b]` on are padding.
     Padding,
 }
 
@@ -144,9 +144,9 @@ impl FromStr for Mask {
 /// A query that sees no key gives exactly 0. A key that is masked contributes nothing, even
 /// when it holds NaN or ∞.
 ///
-/// Operands: `q` [B,Hq,Lq,D], `k` [B,Hkv,Lk,D], `v` [B,Hkv,Lk,Dv] (with a cache, Lk is its
-/// capacity and only the first `kv_len` rows count), `mask`, `lengths`, `slopes` [Hq] (f32),
-/// `sinks` [Hq] (f32). Results: `out` [B,Hq,Lq,Dv], `lse` [B,Hq,Lq] (f32).
+/// Operands: `q [B,Hq,Lq,D]`, `k [B,Hkv,Lk,D]`, `v [B,Hkv,Lk,Dv]` (with a cache, Lk is its
+/// capacity and only the first `kv_len` rows count), `mask`, `lengths`, `slopes [Hq]` (f32),
+/// `sinks [Hq]` (f32). Results: `out [B,Hq,Lq,Dv]`, `lse [B,Hq,Lq]` (f32).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention {
     /// B.

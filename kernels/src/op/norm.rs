@@ -114,7 +114,7 @@ impl Spec for LayerNorm {
 /// `out = x/√(mean(x²) + eps)·(weight_offset + weight)` over the last axis
 /// (Zhang & Sennrich 2019).
 ///
-/// Operands: `x`, `weight`? [N]. Result: `out`.
+/// Operands: `x`, `weight? [N]`. Result: `out`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RmsNorm {
     /// Dimensions of `x`.
@@ -210,7 +210,7 @@ crate::named_enum!(BatchNormMode, "mode", {
 
 /// Batch normalization over all axes but the second (Ioffe & Szegedy 2015).
 ///
-/// Operands: `x` [N,C,…], `weight`? `bias`? `running_mean` `running_var` [C]. Results: `out`,
+/// Operands: `x [N,C,…]`, `weight`? `bias`? `running_mean` `running_var [C]`. Results: `out`,
 /// and in training `running_mean` and `running_var` as updated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchNorm {
@@ -301,7 +301,7 @@ impl Spec for BatchNorm {
 /// Normalization of each group of channels of each sample (Wu & He 2018). With one group it is
 /// layer norm over C·spatial, with C groups instance norm.
 ///
-/// Operands: `x` [N,C,…], `weight`? `bias`? [C]. Result: `out`.
+/// Operands: `x [N,C,…]`, `weight`? `bias? [C]`. Result: `out`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupNorm {
     /// Dimensions of `x`.
@@ -367,7 +367,7 @@ impl Spec for GroupNorm {
 
 /// Normalization of each channel of each sample over its spatial axes (Ulyanov et al. 2016).
 ///
-/// Operands: `x` [N,C,…], `weight`? `bias`? [C]. Result: `out`.
+/// Operands: `x [N,C,…]`, `weight`? `bias? [C]`. Result: `out`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstanceNorm {
     /// Dimensions of `x`.

@@ -128,8 +128,8 @@ impl FromStr for RopeScaling {
 /// Angles, sines and cosines are computed in f64 and rounded once: an f32 angle is wrong by
 /// 0.05 rad at position 10⁶.
 ///
-/// Operands: `x` [B,H,L,D], `positions` [L] or [B,L] (i64), `freq_factors`? [rotary_dim/2] (f32;
-/// θ_i is divided by it). Result: `out` [B,H,L,D].
+/// Operands: `x [B,H,L,D]`, `positions [L]` or `[B,L]` (i64), `freq_factors? [rotary_dim/2]` (f32;
+/// θ_i is divided by it). Result: `out [B,H,L,D]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
     /// B.

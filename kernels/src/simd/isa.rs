@@ -2,7 +2,7 @@
 //!
 //! A token such as [`Avx2`] can only be obtained from its `detect`, so holding one *proves* that
 //! this CPU has the instructions; that proof is what makes the safe methods of
-//! [`Lanes`](super::lanes::Lanes) sound. [`Isa`] is a token whose kind is known only at run time.
+//! [`Lanes`] sound. [`Isa`] is a token whose kind is known only at run time.
 
 use std::fmt;
 

@@ -94,7 +94,8 @@ fn worst(
         isa.run(Map { function, x: &x, out: y });
         for (&x, &y) in x.iter().zip(&*y) {
             let error = ulps(y, exact(x as f64));
-            if !(error <= worst.0) {
+            // A NaN error is the worst.
+            if error.is_nan() || error > worst.0 {
                 worst = (error, x);
             }
         }
