@@ -381,8 +381,10 @@ impl Workers {
         if let Some(worker) = self.0.remove(&(backend.clone(), threads)) {
             return Ok(worker);
         }
-        // The worker is this program, whoever has built it around the harness.
-        let exe = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("touchstone"));
+        // The worker is this program, whoever has built it around the harness. Linux's own link to it
+        // still leads there when a build has meanwhile replaced the file.
+        let link = PathBuf::from("/proc/self/exe");
+        let exe = if link.exists() { link } else { std::env::current_exe().unwrap_or(link) };
         let args =
             ["worker", "--backend", backend.as_str(), "--threads", &threads.to_string()].map(String::from);
         let mut launch = Launch::new(exe, args, threads);
