@@ -68,8 +68,8 @@ pub(crate) fn gelu_tanh<L: Lanes>(lanes: L, x: L::F) -> Scaled<L::F> {
     // At −14 the result is below 2⁻³⁰⁰; above 14 the factor of x is 1.
     let m = lanes.max(lanes.splat(-14.0), x);
     let near = lanes.min(lanes.splat(14.0), m);
-    let [linear, linear_low] = GELU_LINEAR.map(|c| lanes.splat(c));
-    let [cubic, cubic_low] = GELU_CUBIC.map(|c| lanes.splat(c));
+    let (linear, linear_low) = (lanes.splat(GELU_LINEAR[0]), lanes.splat(GELU_LINEAR[1]));
+    let (cubic, cubic_low) = (lanes.splat(GELU_CUBIC[0]), lanes.splat(GELU_CUBIC[1]));
     let square = lanes.mul(near, near);
     let square_low = lanes.mul_sub(near, near, square);
     let term = lanes.mul(cubic, square);

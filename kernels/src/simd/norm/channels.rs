@@ -2,7 +2,7 @@
 //! instance norm.
 
 use super::moments::Moments;
-use super::normal::{Affine, Normal, load_at, map, normalize};
+use super::normal::{Affine, Normal, Step, load_at, map, normalize};
 use super::rows::PAST_CACHES;
 use crate::dtype::Element;
 use crate::error::BackendError;
@@ -196,21 +196,33 @@ struct Samples<'a, T> {
     past_caches: bool,
 }
 
+impl<L: Lanes, T: Element> Step<L> for Samples<'_, T> {
+    #[inline(always)]
+    fn apply(&self, lanes: L, i: usize, x: L::F) -> L::F {
+        let [mean, low, rstd] = self.statistics;
+        let centred = lanes.sub(lanes.sub(x, load_at(lanes, mean, i)), load_at(lanes, low, i));
+        let unit = lanes.mul(centred, load_at(lanes, rstd, i));
+        let weight = match self.affine.weight {
+            Some(weight) => load_at(lanes, weight, i),
+            None => lanes.splat(1.0),
+        };
+        let bias = match self.affine.bias {
+            Some(bias) => load_at(lanes, bias, i),
+            None => lanes.splat(0.0),
+        };
+        lanes.mul_add(unit, weight, bias)
+    }
+}
+
 impl<T: Element> Kernel for Samples<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
-        let [mean, low, rstd] = self.statistics;
-        let channels = mean.len();
-        for (x, out) in self.x.chunks_exact(channels).zip(self.out.chunks_exact_mut(channels)) {
-            map(lanes, x, out, self.past_caches, |i, x| {
-                let centred = lanes.sub(lanes.sub(x, load_at(lanes, mean, i)), load_at(lanes, low, i));
-                let unit = lanes.mul(centred, load_at(lanes, rstd, i));
-                let weight = self.affine.weight.map_or(lanes.splat(1.0), |w| load_at(lanes, w, i));
-                let bias = self.affine.bias.map_or(lanes.splat(0.0), |b| load_at(lanes, b, i));
-                lanes.mul_add(unit, weight, bias)
-            });
+    fn run<L: Lanes>(mut self, lanes: L) {
+        let channels = self.statistics[0].len();
+        let out = std::mem::take(&mut self.out);
+        for (x, out) in self.x.chunks_exact(channels).zip(out.chunks_exact_mut(channels)) {
+            map(lanes, x, out, self.past_caches, &self);
         }
         lanes.fence();
     }

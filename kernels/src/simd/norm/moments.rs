@@ -48,16 +48,13 @@ impl Moments {
         let n = n as f64;
         let mut total = 0.0;
         for run in runs.clone() {
-            total += sums(lanes, run, |x| [x])[0];
+            total += sums(lanes, run, &Itself)[0];
         }
         let pivot = (total / n) as f32;
-        let at = lanes.splat(pivot);
+        let from_pivot = Deviation { pivot: lanes.splat(pivot) };
         let mut totals = [0.0; 2];
         for run in runs.clone() {
-            let [d, dd] = sums(lanes, run, |x| {
-                let d = lanes.sub(x, at);
-                [d, lanes.mul(d, d)]
-            });
+            let [d, dd] = sums(lanes, run, &from_pivot);
             totals[0] += d;
             totals[1] += dd;
         }
@@ -90,18 +87,53 @@ pub(super) fn mean_square<L: Lanes, T: Element>(lanes: L, x: &[T]) -> f64 {
     fn in_f64<T: Element>(x: &[T]) -> f64 {
         x.iter().map(|x| (x.to_f32() as f64).powi(2)).sum()
     }
-    let [total] = sums(lanes, x, |x| [lanes.mul(x, x)]);
+    let [total] = sums(lanes, x, &Square);
     let total = if total.is_finite() { total } else { in_f64(x) };
     total / x.len() as f64
 }
 
+/// The terms that an element adds to K sums. A trait where a closure would do, because a closure
+/// cannot be `#[inline(always)]`.
+trait Terms<L: Lanes, const K: usize> {
+    fn of(&self, lanes: L, x: L::F) -> [L::F; K];
+}
+
+/// x
+struct Itself;
+
+impl<L: Lanes> Terms<L, 1> for Itself {
+    #[inline(always)]
+    fn of(&self, _lanes: L, x: L::F) -> [L::F; 1] {
+        [x]
+    }
+}
+
+/// x²
+struct Square;
+
+impl<L: Lanes> Terms<L, 1> for Square {
+    #[inline(always)]
+    fn of(&self, lanes: L, x: L::F) -> [L::F; 1] {
+        [lanes.mul(x, x)]
+    }
+}
+
+/// d and d², where d = x − pivot
+struct Deviation<L: Lanes> {
+    pivot: L::F,
+}
+
+impl<L: Lanes> Terms<L, 2> for Deviation<L> {
+    #[inline(always)]
+    fn of(&self, lanes: L, x: L::F) -> [L::F; 2] {
+        let d = lanes.sub(x, self.pivot);
+        [d, lanes.mul(d, d)]
+    }
+}
+
 /// The sums of K terms of each element.
 #[inline(always)]
-fn sums<L: Lanes, T: Element, const K: usize>(
-    lanes: L,
-    x: &[T],
-    terms: impl Fn(L::F) -> [L::F; K],
-) -> [f64; K] {
+fn sums<L: Lanes, T: Element, const K: usize>(lanes: L, x: &[T], terms: &impl Terms<L, K>) -> [f64; K] {
     let mut totals = [0.0; K];
     for block in x.chunks(BLOCK * L::N) {
         let mut streams = [[lanes.splat(0.0); K]; STREAMS];
@@ -109,7 +141,7 @@ fn sums<L: Lanes, T: Element, const K: usize>(
         let rest = groups.remainder();
         for group in groups {
             for (i, stream) in streams.iter_mut().enumerate() {
-                let terms = terms(lanes.load_as(&group[i * L::N..]));
+                let terms = terms.of(lanes, lanes.load_as(&group[i * L::N..]));
                 for (sum, term) in stream.iter_mut().zip(terms) {
                     *sum = lanes.add(*sum, term);
                 }
@@ -118,7 +150,7 @@ fn sums<L: Lanes, T: Element, const K: usize>(
         for (part, stream) in rest.chunks(L::N).zip(&mut streams) {
             let x = if part.len() == L::N { lanes.load_as(part) } else { lanes.load_partial(part, 0.0) };
             let valid = lanes.first(part.len());
-            for (sum, term) in stream.iter_mut().zip(terms(x)) {
+            for (sum, term) in stream.iter_mut().zip(terms.of(lanes, x)) {
                 *sum = lanes.add(*sum, lanes.select(valid, term, lanes.splat(0.0)));
             }
         }

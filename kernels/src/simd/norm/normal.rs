@@ -30,20 +30,28 @@ pub(super) enum Affine<'a, T> {
     One { weight: f32, bias: f32 },
 }
 
-/// out = element(i, x), a vector at a time, where i is the index of the vector's first element.
+/// What becomes of the elements of a run, a vector at a time.
+///
+/// A trait where a closure would do, because a closure cannot be `#[inline(always)]`.
+pub(super) trait Step<L: Lanes> {
+    /// The result for x, the vector of elements i, i + 1, …
+    fn apply(&self, lanes: L, i: usize, x: L::F) -> L::F;
+}
+
+/// Takes a step with every element of a run.
 #[inline(always)]
 pub(super) fn map<L: Lanes, T: Element>(
     lanes: L,
     x: &[T],
     out: &mut [T],
     past_caches: bool,
-    element: impl Fn(usize, L::F) -> L::F,
+    step: &impl Step<L>,
 ) {
     let mut from = x.chunks_exact(L::N);
     let mut to = out.chunks_exact_mut(L::N);
     let mut i = 0;
     for (x, out) in from.by_ref().zip(to.by_ref()) {
-        let y = element(i, lanes.load_as(x));
+        let y = step.apply(lanes, i, lanes.load_as(x));
         if past_caches {
             lanes.stream_as(out, y);
         } else {
@@ -53,7 +61,8 @@ pub(super) fn map<L: Lanes, T: Element>(
     }
     let rest = from.remainder();
     if !rest.is_empty() {
-        lanes.store_partial(to.into_remainder(), element(i, lanes.load_partial(rest, 0.0)));
+        let y = step.apply(lanes, i, lanes.load_partial(rest, 0.0));
+        lanes.store_partial(to.into_remainder(), y);
     }
 }
 
@@ -63,6 +72,65 @@ pub(super) fn load_at<L: Lanes, T: Element>(lanes: L, x: &[T], i: usize) -> L::F
     match x.get(i..i + L::N) {
         Some(x) => lanes.load_as(x),
         None => lanes.load_partial(&x[i..], 0.0),
+    }
+}
+
+/// (x − mean)·rstd, with what is the same for the whole run in every lane.
+struct Unit<L: Lanes> {
+    mean: L::F,
+    mean_low: L::F,
+    rstd: L::F,
+}
+
+impl<L: Lanes> Unit<L> {
+    #[inline(always)]
+    fn new(lanes: L, normal: &Normal) -> Self {
+        Unit {
+            mean: lanes.splat(normal.mean),
+            mean_low: lanes.splat(normal.mean_low),
+            rstd: lanes.splat(normal.rstd),
+        }
+    }
+
+    #[inline(always)]
+    fn of(&self, lanes: L, x: L::F) -> L::F {
+        lanes.mul(lanes.sub(lanes.sub(x, self.mean), self.mean_low), self.rstd)
+    }
+}
+
+/// A weight and bias for each element of the run.
+struct Each<'a, L: Lanes, T> {
+    unit: Unit<L>,
+    weight: Option<&'a [T]>,
+    bias: Option<&'a [T]>,
+}
+
+impl<L: Lanes, T: Element> Step<L> for Each<'_, L, T> {
+    #[inline(always)]
+    fn apply(&self, lanes: L, i: usize, x: L::F) -> L::F {
+        let unit = self.unit.of(lanes, x);
+        match (self.weight, self.bias) {
+            (Some(weight), Some(bias)) => {
+                lanes.mul_add(unit, load_at(lanes, weight, i), load_at(lanes, bias, i))
+            }
+            (Some(weight), None) => lanes.mul(unit, load_at(lanes, weight, i)),
+            (None, Some(bias)) => lanes.add(unit, load_at(lanes, bias, i)),
+            (None, None) => unit,
+        }
+    }
+}
+
+/// One weight and bias for all elements of the run.
+struct One<L: Lanes> {
+    unit: Unit<L>,
+    weight: L::F,
+    bias: L::F,
+}
+
+impl<L: Lanes> Step<L> for One<L> {
+    #[inline(always)]
+    fn apply(&self, lanes: L, _i: usize, x: L::F) -> L::F {
+        lanes.mul_add(self.unit.of(lanes, x), self.weight, self.bias)
     }
 }
 
@@ -76,25 +144,14 @@ pub(super) fn normalize<L: Lanes, T: Element>(
     out: &mut [T],
     past_caches: bool,
 ) {
-    let (mean, low, rstd) =
-        (lanes.splat(normal.mean), lanes.splat(normal.mean_low), lanes.splat(normal.rstd));
-    let unit = |x| lanes.mul(lanes.sub(lanes.sub(x, mean), low), rstd);
+    let unit = Unit::new(lanes, normal);
     match affine {
-        Affine::Each { weight: Some(weight), bias: Some(bias) } => {
-            map(lanes, x, out, past_caches, |i, x| {
-                lanes.mul_add(unit(x), load_at(lanes, weight, i), load_at(lanes, bias, i))
-            });
+        Affine::Each { weight, bias } => {
+            map(lanes, x, out, past_caches, &Each { unit, weight, bias });
         }
-        Affine::Each { weight: Some(weight), bias: None } => {
-            map(lanes, x, out, past_caches, |i, x| lanes.mul(unit(x), load_at(lanes, weight, i)));
-        }
-        Affine::Each { weight: None, bias: Some(bias) } => {
-            map(lanes, x, out, past_caches, |i, x| lanes.add(unit(x), load_at(lanes, bias, i)));
-        }
-        Affine::Each { weight: None, bias: None } => map(lanes, x, out, past_caches, |_, x| unit(x)),
         Affine::One { weight, bias } => {
             let (weight, bias) = (lanes.splat(weight), lanes.splat(bias));
-            map(lanes, x, out, past_caches, |_, x| lanes.mul_add(unit(x), weight, bias));
+            map(lanes, x, out, past_caches, &One { unit, weight, bias });
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Normalizations of contiguous rows: layer and rms norm.
 
 use super::moments::{Moments, mean_square};
-use super::normal::{Affine, Normal, load_at, map, normalize};
+use super::normal::{Affine, Normal, Step, load_at, map, normalize};
 use crate::dtype::{DType, Element};
 use crate::error::BackendError;
 use crate::op::{LayerNorm, RmsNorm};
@@ -56,6 +56,29 @@ pub(super) fn layer_norm<T: Element>(
     Ok(())
 }
 
+/// `x·rstd·(offset + weight)`, with what is the same for the whole row in every lane.
+struct RmsStep<'a, L: Lanes, T> {
+    rstd: L::F,
+    offset: L::F,
+    weight: Option<&'a [T]>,
+    /// Whether x·rstd is rounded to storage before the weight comes to it.
+    rounded: bool,
+}
+
+impl<L: Lanes, T: Element> Step<L> for RmsStep<'_, L, T> {
+    #[inline(always)]
+    fn apply(&self, lanes: L, i: usize, x: L::F) -> L::F {
+        let mut unit = lanes.mul(x, self.rstd);
+        let Some(weight) = self.weight else { return unit };
+        if self.rounded {
+            let mut storage = [T::zeroed(); MAX_LANES];
+            lanes.store_as(&mut storage, unit);
+            unit = lanes.load_as(&storage);
+        }
+        lanes.mul(unit, lanes.add(self.offset, load_at(lanes, weight, i)))
+    }
+}
+
 /// RMS norm of some rows.
 struct RmsRows<'a, T> {
     x: &'a [T],
@@ -71,25 +94,13 @@ impl<T: Element> Kernel for RmsRows<'_, T> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let RmsRows { spec, past_caches, .. } = self;
+        let RmsRows { spec, weight, past_caches, .. } = self;
         let offset = lanes.splat(spec.weight_offset);
+        let rounded = spec.round_before_weight && T::DTYPE != DType::F32;
         for (x, out) in self.x.chunks_exact(self.width).zip(self.out.chunks_exact_mut(self.width)) {
             let rstd = 1.0 / (mean_square(lanes, x) + spec.eps as f64).sqrt();
-            let rstd = lanes.splat(rstd as f32);
-            let unit = |x| lanes.mul(x, rstd);
-            let rounded = |x| {
-                let mut storage = [T::from_f32(0.0); MAX_LANES];
-                lanes.store_as(&mut storage, unit(x));
-                lanes.load_as(&storage)
-            };
-            let factor = |weight, i| lanes.add(offset, load_at(lanes, weight, i));
-            match self.weight {
-                None => map(lanes, x, out, past_caches, |_, x| unit(x)),
-                Some(w) if spec.round_before_weight && T::DTYPE != DType::F32 => {
-                    map(lanes, x, out, past_caches, |i, x| lanes.mul(rounded(x), factor(w, i)));
-                }
-                Some(w) => map(lanes, x, out, past_caches, |i, x| lanes.mul(unit(x), factor(w, i))),
-            }
+            let step = RmsStep { rstd: lanes.splat(rstd as f32), offset, weight, rounded };
+            map(lanes, x, out, past_caches, &step);
         }
         lanes.fence();
     }

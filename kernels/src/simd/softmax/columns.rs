@@ -87,7 +87,10 @@ impl<T: Element> Columns<'_, T> {
                 *max = passes.maximum(read(lanes, &row[from..], k, count), *max);
             }
         }
-        let pivot = max.map(|max| Pivot::new(lanes, max));
+        let mut pivot = [Pivot::new(lanes, max[0]); K];
+        for k in 1..K {
+            pivot[k] = Pivot::new(lanes, max[k]);
+        }
 
         let mut sums = [Sum::zero(lanes); K];
         let mut partial = [zero; K];
