@@ -180,9 +180,11 @@ impl<T: Element, G: Gate> Kernel for PackedRows<'_, T, G> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let rows = self.x.chunks_exact(2 * self.width).zip(self.out.chunks_exact_mut(self.width));
+        // No element, no row; a chunk must have a length all the same.
+        let width = self.width.max(1);
+        let rows = self.x.chunks_exact(2 * width).zip(self.out.chunks_exact_mut(width));
         for (x, out) in rows {
-            let (first, second) = x.split_at(self.width);
+            let (first, second) = x.split_at(width);
             let (gate, up) = if self.gate_first { (first, second) } else { (second, first) };
             GatedMap { function: self.function, gate, up, out }.run(lanes);
         }
@@ -229,7 +231,7 @@ impl Pointwise<'_> {
         let engine = Arc::clone(self.engine);
         Box::new(HostPrepared::new(self.problem, self.inputs, move |inputs, outputs| {
             let (x, out) = (inputs.slice::<T>("x")?, outputs.slice_mut::<T>("out")?);
-            engine.threads.elements(out, GRAIN, |at, out| {
+            engine.threads.elements(out, GRAIN, &|at, out: &mut [T]| {
                 engine.isa.run(Map { function, x: &x[at..], out });
             });
             Ok(())
@@ -244,7 +246,7 @@ impl Pointwise<'_> {
             let gate_first = match layout {
                 GluLayout::Split => {
                     let (gate, up) = (inputs.slice::<T>("gate")?, inputs.slice::<T>("up")?);
-                    engine.threads.elements(out, GRAIN, |at, out| {
+                    engine.threads.elements(out, GRAIN, &|at, out: &mut [T]| {
                         engine.isa.run(GatedMap { function, gate: &gate[at..], up: &up[at..], out });
                     });
                     return Ok(());
@@ -253,7 +255,7 @@ impl Pointwise<'_> {
                 GluLayout::GateLast => false,
             };
             let x = inputs.slice::<T>("x")?;
-            engine.threads.elements(out, width, |at, out| {
+            engine.threads.elements(out, width, &|at, out: &mut [T]| {
                 engine.isa.run(PackedRows { function, x: &x[2 * at..], out, width, gate_first });
             });
             Ok(())

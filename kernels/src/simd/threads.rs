@@ -1,5 +1,7 @@
 //! Sharing elements and tasks out among threads.
 
+use std::sync::{Mutex, PoisonError};
+
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -38,28 +40,39 @@ impl Threads {
         &self,
         out: &mut [T],
         grain: usize,
-        work: impl Fn(usize, &mut [T]) + Send + Sync,
+        work: &(dyn Fn(usize, &mut [T]) + Sync),
     ) {
         let threads = self.worth(out.len());
-        match &self.pool {
-            Some(pool) if threads > 1 && grain > 0 => {
-                let band = out.len().div_ceil(threads).next_multiple_of(grain);
-                pool.install(|| {
-                    out.par_chunks_mut(band).enumerate().for_each(|(i, out)| work(i * band, out));
-                });
-            }
-            _ => work(0, out),
+        if threads == 1 || grain == 0 {
+            return work(0, out);
         }
+        let band = out.len().div_ceil(threads).next_multiple_of(grain);
+        self.map(out.chunks_mut(band).enumerate().collect(), &|(i, out)| work(i * band, out));
     }
 
     /// The results of `work` on every task, in order. The tasks run in parallel, taken one by one
     /// as threads become free; the caller decides that they are worth it.
-    pub(super) fn map<T: Send, R: Send>(&self, tasks: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+    pub(super) fn map<T: Send, R: Send>(&self, tasks: Vec<T>, work: &(dyn Fn(T) -> R + Sync)) -> Vec<R> {
+        // Each cell is touched by one thread; the locks are how the compiler knows. The closures
+        // are `dyn` so that all this is compiled once, and not for every kernel.
+        let (tasks, results): (Vec<_>, Vec<_>) =
+            tasks.into_iter().map(|task| (Mutex::new(Some(task)), Mutex::new(None))).unzip();
+        let task = |i: usize| {
+            let task = tasks[i].lock().unwrap_or_else(PoisonError::into_inner).take();
+            *results[i].lock().unwrap_or_else(PoisonError::into_inner) = task.map(work);
+        };
         match &self.pool {
-            Some(pool) if tasks.len() > 1 => {
-                pool.install(|| tasks.into_par_iter().with_max_len(1).map(work).collect())
-            }
-            _ => tasks.into_iter().map(work).collect(),
+            Some(pool) if tasks.len() > 1 => in_pool(pool, tasks.len(), &task),
+            _ => (0..tasks.len()).for_each(task),
         }
+        results
+            .into_iter()
+            .filter_map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner))
+            .collect()
     }
+}
+
+/// Calls `task(i)` for every i below `tasks`.
+fn in_pool(pool: &ThreadPool, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+    pool.install(|| (0..tasks).into_par_iter().with_max_len(1).for_each(task));
 }

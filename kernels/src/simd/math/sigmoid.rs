@@ -55,9 +55,11 @@ pub(crate) fn swish<L: Lanes>(lanes: L, x: L::F, beta: f32) -> L::F {
 }
 
 /// 2·√(2/π) and the rest.
-const GELU_LINEAR: [f32; 2] = [1.595_769_2, -4.534_068e-8];
+const GELU_LINEAR: f32 = 1.595_769_2;
+const GELU_LINEAR_LOW: f32 = -4.534_068e-8;
 /// 2·√(2/π)·0.044715 and the rest.
-const GELU_CUBIC: [f32; 2] = [0.071_354_814, 2.398_832_5e-9];
+const GELU_CUBIC: f32 = 0.071_354_814;
+const GELU_CUBIC_LOW: f32 = 2.398_832_5e-9;
 
 /// x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))) = x·sigmoid(z) with z twice the argument of tanh.
 ///
@@ -68,8 +70,8 @@ pub(crate) fn gelu_tanh<L: Lanes>(lanes: L, x: L::F) -> Scaled<L::F> {
     // At −14 the result is below 2⁻³⁰⁰; above 14 the factor of x is 1.
     let m = lanes.max(lanes.splat(-14.0), x);
     let near = lanes.min(lanes.splat(14.0), m);
-    let [linear, linear_low] = GELU_LINEAR.map(|c| lanes.splat(c));
-    let [cubic, cubic_low] = GELU_CUBIC.map(|c| lanes.splat(c));
+    let (linear, linear_low) = (lanes.splat(GELU_LINEAR), lanes.splat(GELU_LINEAR_LOW));
+    let (cubic, cubic_low) = (lanes.splat(GELU_CUBIC), lanes.splat(GELU_CUBIC_LOW));
     let square = lanes.mul(near, near);
     let square_low = lanes.mul_sub(near, near, square);
     let term = lanes.mul(cubic, square);

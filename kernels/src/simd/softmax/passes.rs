@@ -65,7 +65,7 @@ impl<L: Lanes, V: Variant> Passes<L, V> {
     /// s·x.
     #[inline(always)]
     pub(super) fn scaled(self, x: L::F) -> L::F {
-        if V::SCALED { self.lanes.mul(self.lanes.splat(self.scale), x) } else { x }
+        self.lanes.mul(self.lanes.splat(self.scale), x)
     }
 
     /// The larger of s·x and `max`; a NaN of x is passed over, the sum will find it.
