@@ -1,1 +1,31 @@
-//! stub
+#![forbid(unsafe_code)]
+//! The harness of Touchstone: is a kernel right, and how fast is it, honestly?
+//!
+//! ```text
+//! suites/*.toml ─ suite → Case ─ fill → Inputs ─┬─ oracle → Expected {value, error}
+//!                                               └─ Backend.prepare → Prepared
+//! Prepared.run → Outputs ─ agreement(Expected) → Outcome
+//! Outcome passed → timing (workers, interleaved) → Samples → outputs judged again → Record
+//! ```
+//!
+//! To bring a kernel of your own, implement [`touchstone_kernels::Backend`] and hand a registry
+//! to [`cli::run`]: `examples/own_backend.rs` does so in a page.
+
+pub mod agreement;
+pub mod capture;
+pub mod case;
+pub mod check;
+pub mod cli;
+pub mod comparison;
+pub mod fill;
+pub mod known;
+pub mod machine;
+pub mod oracle;
+pub mod outcome;
+pub mod recording;
+pub mod suite;
+pub mod timing;
+
+pub use case::Case;
+pub use fill::Fill;
+pub use outcome::Outcome;

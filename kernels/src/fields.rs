@@ -160,12 +160,15 @@ impl FieldWriter {
     }
 }
 
-/// Dimensions written `4x1024`.
+/// Dimensions written `4x1024`, none at all `scalar`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dims(pub Vec<usize>);
 
 impl fmt::Display for Dims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("scalar");
+        }
         let parts: Vec<String> = self.0.iter().map(usize::to_string).collect();
         f.write_str(&parts.join("x"))
     }
@@ -175,6 +178,9 @@ impl FromStr for Dims {
     type Err = std::num::ParseIntError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "scalar" {
+            return Ok(Dims(Vec::new()));
+        }
         text.split('x').map(str::parse).collect::<Result<_, _>>().map(Dims)
     }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::dtype::DType;
 use crate::error::{ParseError, ShapeError};
 use crate::fields::{FieldWriter, Fields};
-use crate::op::{Family, Op, Operand, Work};
+use crate::op::{Family, Op, Operand, Work, is_addressable};
 
 /// What is computed.
 ///
@@ -35,7 +35,14 @@ impl Problem {
     /// # Errors
     /// [`ShapeError`] with the values that do not fit.
     pub fn new(op: Op, dtype: DType) -> Result<Self, ShapeError> {
-        op.spec().check()?;
+        let spec = op.spec();
+        spec.check()?;
+        for operand in spec.operands(dtype).iter().chain(&spec.results(dtype)) {
+            if !is_addressable(&operand.shape) {
+                let message = format!("{} of shape {:?} is too large", operand.name, operand.shape);
+                return Err(spec.error(message));
+            }
+        }
         Ok(Problem { op, dtype })
     }
 

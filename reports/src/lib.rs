@@ -1,1 +1,32 @@
-//! stub
+//! Touchstone's record schema, and everything made from records.
+//!
+//! A run is a directory: `records.csv` (one [`Record`] per measurement), `samples.csv` (one
+//! [`SampleRow`] per timed slice) and `environment.toml` ([`Environment`]). [`store`] writes and
+//! reads them. This crate knows neither kernels nor the harness: it turns files into text and
+//! pictures.
+#![forbid(unsafe_code)]
+
+pub mod columns;
+pub mod diff;
+pub mod environment;
+pub mod export;
+pub mod grid;
+pub mod html;
+pub mod markdown;
+pub mod plot;
+pub mod record;
+pub mod sample;
+pub mod speed;
+pub mod status;
+pub mod store;
+pub mod summary;
+pub mod table;
+mod validate;
+pub mod words;
+
+pub use environment::{BackendEntry, Environment, Machine, RooflineEntry, Software};
+pub use record::{Record, RowKey, SCHEMA_VERSION};
+pub use sample::SampleRow;
+pub use status::{Status, UnknownStatus};
+pub use store::{RunWriter, StoreError, read_records, read_samples};
+pub use validate::RecordError;

@@ -1,3 +1,278 @@
-//! stub
-use crate::Registry;
-pub(crate) fn register(_registry: &mut Registry, _threads: usize) {}
+//! [Candle](https://github.com/huggingface/candle), judged as its users use it.
+//!
+//! Where candle has an operation of exactly the semantics asked for, that operation runs, with
+//! whatever accuracy it has: its defects are findings, not ours to repair. Everything else is
+//! composed of candle's primitives; such a path of ours widens f16 and bf16 to f32 once and
+//! rounds once at the end. [`Declaration::path`] says which operations run.
+//!
+//! The code is the same for every device. Operands are uploaded when a problem is prepared, and
+//! candle allocates the results in each run.
+//!
+//! Candle takes its threads from process-wide pools that are sized once, from the environment
+//! variable `RAYON_NUM_THREADS`: a process that should use n threads must be started with it.
+
+mod activation;
+mod attention;
+mod norm;
+mod rope;
+mod softmax;
+
+use std::sync::OnceLock;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::backend::{Backend, BackendId, BackendInfo, Declaration, Prepared, Support};
+use crate::dtype::{ElementType, Scalar};
+use crate::error::BackendError;
+use crate::op::Op;
+use crate::operands::{Inputs, Outputs};
+use crate::problem::Problem;
+use crate::registry::Registry;
+
+/// The version of candle, which this crate's manifest pins.
+const VERSION: &str = "0.11.1";
+
+/// Adds a backend for each device, and the reason for each kind of device that is absent.
+pub(crate) fn register(registry: &mut Registry, threads: usize) {
+    registry.add(Candle::new(BackendId::new("candle/cpu"), Place::Cpu, threads));
+    register_cuda(registry, threads);
+    register_metal(registry, threads);
+}
+
+#[cfg(feature = "candle-cuda")]
+fn register_cuda(registry: &mut Registry, threads: usize) {
+    use candle_core::cuda_backend::cudarc::driver::CudaContext;
+
+    match CudaContext::device_count() {
+        Ok(0) => registry.add_absent("candle/cuda:0", "no CUDA device"),
+        Ok(count) => {
+            for ordinal in 0..count as usize {
+                if let Ok(id) = format!("candle/cuda:{ordinal}").parse() {
+                    registry.add(Candle::new(id, Place::Cuda(ordinal), threads));
+                }
+            }
+        }
+        Err(error) => registry.add_absent("candle/cuda:0", format!("no CUDA driver: {error}")),
+    }
+}
+
+#[cfg(not(feature = "candle-cuda"))]
+fn register_cuda(registry: &mut Registry, _threads: usize) {
+    registry.add_absent("candle/cuda:0", "not compiled: build with --features candle-cuda");
+}
+
+#[cfg(feature = "candle-metal")]
+fn register_metal(registry: &mut Registry, threads: usize) {
+    match Device::new_metal(0) {
+        Ok(_) => registry.add(Candle::new(BackendId::new("candle/metal"), Place::Metal, threads)),
+        Err(error) => registry.add_absent("candle/metal", format!("no Metal device: {error}")),
+    }
+}
+
+#[cfg(not(feature = "candle-metal"))]
+fn register_metal(registry: &mut Registry, _threads: usize) {
+    registry.add_absent("candle/metal", "not compiled: build with --features candle-metal");
+}
+
+/// Where a backend computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Cpu,
+    #[cfg_attr(not(feature = "candle-cuda"), expect(dead_code, reason = "made where CUDA is compiled in"))]
+    Cuda(usize),
+    Metal,
+}
+
+/// Candle on one device.
+#[derive(Debug)]
+pub struct Candle {
+    id: BackendId,
+    place: Place,
+    threads: usize,
+    /// Opened by the first problem: a CUDA context costs memory and time even when unused.
+    device: OnceLock<Device>,
+}
+
+impl Candle {
+    fn new(id: BackendId, place: Place, threads: usize) -> Self {
+        Candle { id, place, threads, device: OnceLock::new() }
+    }
+
+    fn device(&self) -> Result<&Device, BackendError> {
+        if let Some(device) = self.device.get() {
+            return Ok(device);
+        }
+        let device = match self.place {
+            Place::Cpu => Device::Cpu,
+            Place::Cuda(ordinal) => Device::new_cuda(ordinal)?,
+            Place::Metal => Device::new_metal(0)?,
+        };
+        Ok(self.device.get_or_init(|| device))
+    }
+}
+
+impl Backend for Candle {
+    fn id(&self) -> &BackendId {
+        &self.id
+    }
+
+    fn info(&self) -> BackendInfo {
+        let (device, isa) = match self.place {
+            Place::Cpu if candle_core::utils::with_avx() => ("cpu".into(), "avx2"),
+            Place::Cpu if candle_core::utils::with_neon() => ("cpu".into(), "neon"),
+            Place::Cpu => ("cpu".into(), "scalar"),
+            Place::Cuda(ordinal) => (format!("cuda:{ordinal}"), "cuda"),
+            Place::Metal => ("metal".into(), "metal"),
+        };
+        BackendInfo { version: VERSION.into(), device, isa: isa.into(), threads: self.threads }
+    }
+
+    fn supports(&self, problem: &Problem) -> Support {
+        if problem.operands().iter().any(|operand| operand.is_empty()) {
+            return Support::No("candle's reductions and chunked kernels reject empty tensors".into());
+        }
+        match &problem.op {
+            Op::Rope(spec) => rope::supports(spec, self.place),
+            _ => Support::Yes,
+        }
+    }
+
+    fn declares(&self, problem: &Problem) -> Declaration {
+        let dtype = problem.dtype;
+        match &problem.op {
+            Op::Attention(spec) => Declaration::library(attention::path(spec, dtype, self.place).name()),
+            Op::Softmax(spec) => Declaration::library(softmax::path(spec)),
+            Op::LayerNorm(spec) => Declaration::library(norm::layer_norm_path(spec)),
+            Op::RmsNorm(spec) => Declaration::library(norm::rms_norm_path(spec, dtype)),
+            Op::BatchNorm(_) => Declaration::library("BatchNorm in f32"),
+            Op::GroupNorm(_) | Op::InstanceNorm(_) => Declaration::library("GroupNorm"),
+            Op::Activation(spec) => Declaration::library(activation::path(spec.function)),
+            Op::Glu(spec) => Declaration::library(activation::glu_path(spec)),
+            Op::Rope(spec) => rope::declares(spec),
+        }
+    }
+
+    fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
+        if let Support::No(reason) = self.supports(problem) {
+            return Err(BackendError::Unsupported { reason: reason.into() });
+        }
+        let device = self.device()?;
+        let operands = Operands { inputs, device, dtype: candle_dtype(problem.dtype) };
+        let compute = match &problem.op {
+            Op::Attention(spec) => {
+                attention::prepare(spec, attention::path(spec, problem.dtype, self.place), &operands)?
+            }
+            Op::Softmax(spec) => softmax::prepare(spec, &operands)?,
+            Op::LayerNorm(spec) => norm::layer_norm(spec, &operands)?,
+            Op::RmsNorm(spec) => norm::rms_norm(spec, &operands)?,
+            Op::BatchNorm(spec) => norm::batch_norm(spec, &operands)?,
+            Op::GroupNorm(spec) => norm::group_norm(spec, &operands)?,
+            Op::InstanceNorm(spec) => norm::instance_norm(spec, &operands)?,
+            Op::Activation(spec) => activation::prepare(spec, &operands)?,
+            Op::Glu(spec) => activation::prepare_glu(spec, &operands)?,
+            Op::Rope(spec) => rope::prepare(spec, &operands)?,
+        };
+        Ok(Box::new(CandlePrepared {
+            problem: problem.clone(),
+            device: device.clone(),
+            compute,
+            results: Vec::new(),
+        }))
+    }
+}
+
+/// One run of a problem whose operands are on the device: its results, in order.
+type Compute = Box<dyn Fn() -> candle_core::Result<Vec<Tensor>>>;
+
+struct CandlePrepared {
+    problem: Problem,
+    device: Device,
+    compute: Compute,
+    results: Vec<Tensor>,
+}
+
+impl Prepared for CandlePrepared {
+    fn run(&mut self) -> Result<(), BackendError> {
+        // As in a model, the memory of the last results is free again before the next ones.
+        self.results.clear();
+        self.results = (self.compute)()?;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), BackendError> {
+        Ok(self.device.synchronize()?)
+    }
+
+    fn outputs(&mut self) -> Result<Outputs, BackendError> {
+        let tensors = self.results.iter().map(download).collect::<Result<_, _>>()?;
+        Ok(Outputs::new(&self.problem, tensors)?)
+    }
+}
+
+/// The operands of a problem, on their way to the device.
+struct Operands<'a> {
+    inputs: &'a Inputs,
+    device: &'a Device,
+    /// The storage type of the problem.
+    dtype: DType,
+}
+
+impl Operands<'_> {
+    /// Uploads an operand that the problem has.
+    fn upload(&self, name: &str) -> candle_core::Result<Tensor> {
+        match self.upload_optional(name)? {
+            Some(tensor) => Ok(tensor),
+            None => candle_core::bail!("operand '{name}' is missing"),
+        }
+    }
+
+    /// Uploads an operand that the problem may have.
+    fn upload_optional(&self, name: &str) -> candle_core::Result<Option<Tensor>> {
+        let Some(tensor) = self.inputs.get(name) else { return Ok(None) };
+        let dtype = match tensor.element() {
+            ElementType::Float(dtype) => candle_dtype(dtype),
+            ElementType::I64 => DType::I64,
+            ElementType::Bool => DType::U8,
+        };
+        Tensor::from_raw_buffer(tensor.bytes(), dtype, tensor.shape(), self.device).map(Some)
+    }
+
+    /// Uploads a vector operand, or one of `len` equal elements where the problem has none.
+    fn upload_or(&self, name: &str, value: f64, len: usize) -> candle_core::Result<Tensor> {
+        match self.upload_optional(name)? {
+            Some(tensor) => Ok(tensor),
+            None => Tensor::full(value, len, self.device)?.to_dtype(self.dtype),
+        }
+    }
+}
+
+fn candle_dtype(dtype: crate::DType) -> DType {
+    match dtype {
+        crate::DType::F32 => DType::F32,
+        crate::DType::F16 => DType::F16,
+        crate::DType::BF16 => DType::BF16,
+    }
+}
+
+fn download(tensor: &Tensor) -> Result<crate::Tensor, BackendError> {
+    fn read<T: Scalar + candle_core::WithDType>(tensor: &Tensor) -> Result<crate::Tensor, BackendError> {
+        Ok(crate::Tensor::from_slice(tensor.dims(), &tensor.flatten_all()?.to_vec1::<T>()?)?)
+    }
+    match tensor.dtype() {
+        DType::F16 => read::<half::f16>(tensor),
+        DType::BF16 => read::<half::bf16>(tensor),
+        _ => read::<f32>(tensor),
+    }
+}
+
+impl From<candle_core::Error> for BackendError {
+    fn from(error: candle_core::Error) -> Self {
+        let message = error.to_string();
+        let lower = message.to_lowercase();
+        if lower.contains("out of memory") || lower.contains("out_of_memory") {
+            BackendError::OutOfMemory { message }
+        } else {
+            BackendError::Library { library: "candle", message }
+        }
+    }
+}

@@ -1,3 +1,255 @@
-//! stub
-use crate::Registry;
-pub(crate) fn register(_registry: &mut Registry, _threads: usize) {}
+//! libtorch, PyTorch's C++ library, through the `tch` crate.
+//!
+//! One file per family turns a spec into a `Step`: a call of the library's own operation where
+//! its semantics are those of the spec, a composition of its primitives where they are not; the
+//! [`Declaration::path`] of each problem says which. The same code serves every device: operands
+//! are uploaded by `prepare`, results downloaded by `outputs`.
+//!
+//! What a user of PyTorch gets is what is measured and judged here. A fused operation that is
+//! inexact, or leaks a NaN from a masked key, is a finding about the library; it is not repaired.
+//! What is composed here has exactly the semantics of the spec, with f32 between the primitives
+//! and one rounding at the end.
+//!
+//! Results go to memory allocated once wherever libtorch has a kernel that writes into given
+//! memory. Some of its `_out` functions are generated wrappers that allocate, compute and copy
+//! (layer norm, group norm, relu); these are not used.
+//!
+//! Not here: Apple's `mps` device, which `tch` cannot synchronize.
+
+mod activation;
+mod attention;
+mod convert;
+mod norm;
+mod rope;
+mod softmax;
+
+use std::panic::catch_unwind;
+use std::path::Path;
+use std::sync::Once;
+
+use tch::{Cuda, Device, TchError, Tensor as Torch};
+
+use crate::backend::{Allocation, Backend, BackendId, BackendInfo, Declaration, Prepared, Support};
+use crate::error::BackendError;
+use crate::op::Op;
+use crate::operands::{Inputs, Outputs};
+use crate::problem::Problem;
+use crate::registry::Registry;
+use convert::Operands;
+
+/// The version that `tch` 0.24 is made for; its build fails with any other. The library itself
+/// cannot be asked through `tch`.
+const VERSION: &str = "2.11.0";
+
+/// What one run does: computes the results from operands that it owns, into tensors that were
+/// allocated for it or in place of them.
+type Step = Box<dyn FnMut(&mut [Torch]) -> Result<(), TchError>>;
+
+/// The declaration of a path whose results are written into memory allocated once.
+fn reused(path: &'static str) -> Declaration {
+    Declaration { allocation: Allocation::Reused, ..Declaration::library(path) }
+}
+
+/// libtorch on one device.
+pub struct LibTorch {
+    id: BackendId,
+    device: Device,
+    threads: usize,
+}
+
+impl LibTorch {
+    /// libtorch on the CPU with that many threads.
+    pub fn cpu(threads: usize) -> Self {
+        LibTorch { id: BackendId::new("libtorch/cpu"), device: Device::Cpu, threads }
+    }
+
+    /// libtorch on each CUDA device.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn cuda(threads: usize) -> Result<Vec<Self>, &'static str> {
+        if !tch::utils::has_cudart() {
+            return Err("this libtorch is built or linked without CUDA: point LIBTORCH at one that has it");
+        }
+        if !Cuda::is_available() {
+            return Err(match Path::new("/proc/driver/nvidia/version").exists() {
+                true => "no device: libtorch and the NVIDIA driver are here, but no GPU is visible",
+                false => "no NVIDIA driver is loaded",
+            });
+        }
+        let backend = |n| {
+            let id = format!("libtorch/cuda:{n}").parse().ok()?;
+            Some(LibTorch { id, device: Device::Cuda(n), threads })
+        };
+        Ok((0..Cuda::device_count() as usize).filter_map(backend).collect())
+    }
+}
+
+pub(crate) fn register(registry: &mut Registry, threads: usize) {
+    // Operations run one at a time. libtorch takes this number once, before its first use, and tch
+    // panics where another part of the program has been first: then theirs stays.
+    static INTEROP: Once = Once::new();
+    INTEROP.call_once(|| {
+        if tch::get_num_interop_threads() != 1 {
+            let _ = catch_unwind(|| tch::set_num_interop_threads(1));
+        }
+    });
+    registry.add(LibTorch::cpu(threads));
+    match LibTorch::cuda(threads) {
+        Ok(backends) => backends.into_iter().for_each(|backend| registry.add(backend)),
+        Err(reason) => registry.add_absent("libtorch/cuda:0", reason),
+    }
+}
+
+impl Backend for LibTorch {
+    fn id(&self) -> &BackendId {
+        &self.id
+    }
+
+    fn info(&self) -> BackendInfo {
+        let libraries = [
+            (tch::utils::has_mkl(), "MKL"),
+            (tch::utils::has_mkldnn(), "oneDNN"),
+            (tch::utils::has_openmp(), "OpenMP"),
+        ];
+        let cpu_libraries: Vec<_> =
+            libraries.iter().filter(|(present, _)| *present).map(|(_, name)| *name).collect();
+        let (device, isa, with) = match self.device {
+            Device::Cuda(n) => (format!("cuda:{n}"), "cuda", cuda_libraries()),
+            _ => ("cpu".into(), cpu_capability(), cpu_libraries.join(", ")),
+        };
+        BackendInfo { version: format!("{VERSION} ({with})"), device, isa: isa.into(), threads: self.threads }
+    }
+
+    /// Every operation is there or can be composed.
+    fn supports(&self, problem: &Problem) -> Support {
+        match &problem.op {
+            Op::BatchNorm(spec) => norm::batch_norm_supports(spec),
+            Op::InstanceNorm(spec) => norm::instance_norm_supports(spec),
+            _ => Support::Yes,
+        }
+    }
+
+    fn declares(&self, problem: &Problem) -> Declaration {
+        let dtype = problem.dtype;
+        match &problem.op {
+            Op::Attention(spec) => attention::declares(spec, dtype, self.device),
+            Op::Softmax(spec) => softmax::declares(spec, dtype),
+            Op::LayerNorm(_) => norm::layer_norm_declares(),
+            Op::RmsNorm(spec) => norm::rms_norm_declares(spec, dtype),
+            Op::BatchNorm(spec) => norm::batch_norm_declares(spec),
+            Op::GroupNorm(_) => norm::group_norm_declares(),
+            Op::InstanceNorm(_) => norm::instance_norm_declares(),
+            Op::Activation(spec) => activation::declares(spec, dtype),
+            Op::Glu(spec) => activation::glu_declares(spec, dtype),
+            Op::Rope(spec) => rope::declares(spec, dtype),
+        }
+    }
+
+    fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
+        let _no_grad = tch::no_grad_guard();
+        use_threads(self.threads);
+        let operands = Operands { host: inputs, device: self.device, dtype: problem.dtype };
+        let step = match &problem.op {
+            Op::Attention(spec) => attention::prepare(spec, &operands),
+            Op::Softmax(spec) => softmax::prepare(spec, &operands),
+            Op::LayerNorm(spec) => norm::layer_norm(spec, &operands),
+            Op::RmsNorm(spec) => norm::rms_norm(spec, &operands),
+            Op::BatchNorm(spec) => norm::batch_norm(spec, &operands),
+            Op::GroupNorm(spec) => norm::group_norm(spec, &operands),
+            Op::InstanceNorm(spec) => norm::instance_norm(spec, &operands),
+            Op::Activation(spec) => activation::prepare(spec, &operands),
+            Op::Glu(spec) => activation::glu(spec, &operands),
+            Op::Rope(spec) => rope::prepare(spec, &operands),
+        }?;
+        let results = problem.results();
+        let results =
+            results.iter().map(|r| convert::unwritten(r, self.device)).collect::<Result<_, TchError>>()?;
+        Ok(Box::new(OnDevice {
+            problem: problem.clone(),
+            device: self.device,
+            threads: self.threads,
+            step,
+            results,
+        }))
+    }
+}
+
+/// A problem whose operands lie on the device.
+struct OnDevice {
+    problem: Problem,
+    device: Device,
+    threads: usize,
+    step: Step,
+    results: Vec<Torch>,
+}
+
+impl Prepared for OnDevice {
+    fn run(&mut self) -> Result<(), BackendError> {
+        let _no_grad = tch::no_grad_guard();
+        use_threads(self.threads);
+        Ok((self.step)(&mut self.results)?)
+    }
+
+    fn sync(&mut self) -> Result<(), BackendError> {
+        let Device::Cuda(n) = self.device else { return Ok(()) };
+        // tch has no version of this that returns its error: it panics when a kernel has failed.
+        catch_unwind(|| Cuda::synchronize(n as i64)).map_err(|_| BackendError::Library {
+            library: "libtorch",
+            message: format!("synchronizing cuda:{n} failed: an earlier kernel went wrong"),
+        })
+    }
+
+    fn outputs(&mut self) -> Result<Outputs, BackendError> {
+        let results = self.problem.results();
+        let tensors = results.iter().zip(&self.results).map(|(r, tensor)| convert::download(r, tensor));
+        Ok(Outputs::new(&self.problem, tensors.collect::<Result<_, _>>()?)?)
+    }
+}
+
+/// Sets the number of threads of libtorch's loops for the calling thread, if it is another. It is
+/// a setting of the process and, through OpenMP, of each thread, so every run asks again; asking
+/// costs nanoseconds.
+fn use_threads(threads: usize) {
+    let threads = i32::try_from(threads).unwrap_or(i32::MAX).max(1);
+    if tch::get_num_threads() != threads {
+        tch::set_num_threads(threads);
+    }
+}
+
+/// The versions that libtorch was built with: CUDA's is 1000·major + 10·minor, cuDNN's from 9 on
+/// 10000·major + 100·minor + patch.
+fn cuda_libraries() -> String {
+    let cuda = tch::utils::version_cudart();
+    let mut text = format!("CUDA {}.{}", cuda / 1000, cuda % 1000 / 10);
+    if Cuda::cudnn_is_available() {
+        let cudnn = tch::utils::version_cudnn();
+        text += &format!(", cuDNN {}.{}.{}", cudnn / 10_000, cudnn % 10_000 / 100, cudnn % 100);
+    }
+    text
+}
+
+/// The level of its CPU kernels that libtorch chooses when it starts, by the rule in its
+/// `DispatchStub.cpp`: the library cannot be asked through `tch`.
+fn cpu_capability() -> &'static str {
+    match std::env::var("ATEN_CPU_CAPABILITY").as_deref() {
+        Ok("default") => return "baseline",
+        Ok("avx2") => return "avx2",
+        Ok("avx512") => return "avx512",
+        _ => {}
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        if has!("avx512vl") && has!("avx512bw") && has!("avx512dq") && has!("fma") {
+            return "avx512";
+        }
+        if has!("avx2") && has!("fma") {
+            return "avx2";
+        }
+    }
+    if cfg!(target_arch = "aarch64") { "neon" } else { "baseline" }
+}
+
+#[cfg(test)]
+mod tests;

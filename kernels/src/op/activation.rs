@@ -258,6 +258,9 @@ impl Spec for Glu {
         if self.shape.is_empty() {
             return Err(self.error("a scalar has no last axis to gate".into()));
         }
+        if !super::is_addressable(&self.shape) {
+            return Err(self.error(format!("out of shape {:?} is too large", self.shape)));
+        }
         Ok(())
     }
 

@@ -136,7 +136,8 @@ impl FromStr for Mask {
 /// 1. s_j = scale · Σ_d q\[b,h,i,d\]·k\[b,g,j,d\];
 /// 2. softcap: s_j ← c·tanh(s_j/c);
 /// 3. bias: s_j ← s_j − slope\[h\]·|i + kv_len − q_len − j| (ALiBi), s_j ← s_j + mask (additive);
-/// 4. masking: only visible keys (causal, window, boolean mask, padding) remain;
+/// 4. masking: only visible keys (causal, window, boolean mask, padding, and an additive mask that
+///    is not −∞) remain;
 /// 5. p = softmax over the visible keys; with sinks, exp(sink\[h\]) joins the denominator;
 /// 6. out\[b,h,i,c\] = Σ_j p_j·v\[b,g,j,c\]; `lse` = log of the denominator (+∞-free, −∞ for none).
 ///

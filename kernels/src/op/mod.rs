@@ -91,6 +91,17 @@ impl Operand {
     }
 }
 
+/// The most elements that a tensor may have: more than any machine holds, and few enough that no
+/// count of elements or bytes leaves 64 bits.
+const MOST_ELEMENTS: usize = 1 << 40;
+
+/// Whether a tensor of these dimensions has at most [`MOST_ELEMENTS`]; a dimension of 0 excuses
+/// no other.
+pub(crate) fn is_addressable(shape: &[usize]) -> bool {
+    let count = shape.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim.max(1)));
+    count.is_some_and(|n| n <= MOST_ELEMENTS)
+}
+
 /// The cost of a problem, declared once and the same for every backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Work {

@@ -169,7 +169,7 @@ impl Spec for RmsNorm {
     }
 
     fn operands(&self, dtype: DType) -> Vec<Operand> {
-        let (_, width) = self.rows_and_width();
+        let width = self.shape.last().copied().unwrap_or(1);
         let weight = self.weight.then(|| Operand::float("weight", dtype, [width]));
         std::iter::once(Operand::float("x", dtype, self.shape.clone())).chain(weight).collect()
     }
@@ -426,6 +426,9 @@ impl Spec for InstanceNorm {
 fn check_channels(spec: &dyn Spec, shape: &[usize]) -> Result<(), ShapeError> {
     if shape.len() < 2 {
         return Err(spec.error(format!("shape {shape:?} has no channel axis (expected N x C x …)")));
+    }
+    if !super::is_addressable(shape) {
+        return Err(spec.error(format!("x of shape {shape:?} is too large")));
     }
     Ok(())
 }

@@ -93,9 +93,9 @@ impl Backend for Simd {
 
     fn supports(&self, problem: &Problem) -> Support {
         match &problem.op {
-            Op::Attention(_) => Support::No(attention::MISSING.into()),
+            Op::Attention(spec) => attention::supports(spec),
             Op::LayerNorm(_) | Op::RmsNorm(_) | Op::BatchNorm(_) | Op::GroupNorm(_) | Op::InstanceNorm(_) => {
-                Support::No(norm::MISSING.into())
+                Support::Yes
             }
             Op::Softmax(_) | Op::Activation(_) | Op::Glu(_) | Op::Rope(_) => Support::Yes,
         }

@@ -50,6 +50,24 @@ impl Threads {
         self.map(out.chunks_mut(band).enumerate().collect(), &|(i, out)| work(i * band, out));
     }
 
+    /// Cuts `out` into `bands` runs of nearly equal length and calls `work(first, run)` on each, in
+    /// parallel, where `first` is the index of the run's first element.
+    pub(super) fn runs<T: Send>(&self, out: &mut [T], bands: usize, work: impl Fn(usize, &mut [T]) + Sync) {
+        let share = out.len().div_ceil(bands.max(1)).max(1);
+        match &self.pool {
+            Some(pool) if bands > 1 => pool.install(|| {
+                out.par_chunks_mut(share).enumerate().for_each(|(i, run)| work(i * share, run));
+            }),
+            _ => work(0, out),
+        }
+    }
+
+    /// Calls `task(i)` for every i below `tasks`, in parallel, taken one by one as threads become
+    /// free. The caller decides that the work is worth it.
+    pub(super) fn each(&self, tasks: usize, task: impl Fn(usize) + Send + Sync) {
+        self.map((0..tasks).collect(), task);
+    }
+
     /// The results of `work` on every task, in order. The tasks run in parallel, taken one by one
     /// as threads become free; the caller decides that they are worth it.
     pub(super) fn map<T: Send, R: Send>(&self, tasks: Vec<T>, work: &(dyn Fn(T) -> R + Sync)) -> Vec<R> {

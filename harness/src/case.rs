@@ -1,0 +1,82 @@
+//! A case: a problem together with the recipe of its inputs.
+
+use std::fmt;
+use std::str::FromStr;
+
+use touchstone_kernels::{Inputs, ParseError, Problem};
+
+use crate::fill::Fill;
+
+/// One line of a suite, and what a repro line names: the same text gives bit-identical inputs on
+/// every machine.
+///
+/// ```
+/// use touchstone_harness::Case;
+///
+/// let case: Case = "softmax f32 shape=4x1024 fill=needle seed=7".parse()?;
+/// assert_eq!(case.to_string().parse::<Case>()?, case);
+/// assert_eq!(case.inputs(), case.inputs());
+/// # Ok::<(), touchstone_kernels::ParseError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Case {
+    /// What is computed.
+    pub problem: Problem,
+    /// How the inputs are distributed.
+    pub fill: Fill,
+    /// Which draw of that distribution.
+    pub seed: u64,
+}
+
+impl Case {
+    /// The seed where none is given.
+    pub const DEFAULT_SEED: u64 = 1;
+
+    /// Draws the inputs, each rounded once to its storage type.
+    pub fn inputs(&self) -> Inputs {
+        crate::fill::inputs(&self.problem, self.fill, self.seed)
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} fill={} seed={}", self.problem, self.fill, self.seed)
+    }
+}
+
+impl FromStr for Case {
+    type Err = ParseError;
+
+    /// Reads a problem text in which `fill=` and `seed=` may stand anywhere.
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let mut fill = None;
+        let mut seed = None;
+        let mut problem = Vec::new();
+        for word in text.split_whitespace() {
+            if let Some(name) = word.strip_prefix("fill=") {
+                replace_once(&mut fill, "fill", name.parse()?)?;
+            } else if let Some(number) = word.strip_prefix("seed=") {
+                let value = number.parse().map_err(|_| ParseError::Value {
+                    key: "seed".into(),
+                    found: number.into(),
+                    expected: "an unsigned integer".into(),
+                })?;
+                replace_once(&mut seed, "seed", value)?;
+            } else {
+                problem.push(word);
+            }
+        }
+        Ok(Case {
+            problem: problem.join(" ").parse()?,
+            fill: fill.unwrap_or(Fill::Normal),
+            seed: seed.unwrap_or(Case::DEFAULT_SEED),
+        })
+    }
+}
+
+fn replace_once<T>(slot: &mut Option<T>, key: &str, value: T) -> Result<(), ParseError> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(ParseError::Twice { key: key.into() }),
+    }
+}

@@ -1,0 +1,47 @@
+//! `touchstone check`: agreement.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::output::{Format, print};
+use super::plan::{Keeping, carry_out};
+use super::select::{Backends, Selection, processors};
+use super::{MakeRegistry, Verdict};
+use crate::comparison::Plan;
+use crate::timing::Effort;
+
+/// Check the agreement of backends with the oracle
+///
+/// Every element of every result is held against its own error bound; guard zones, inputs and a
+/// second run are checked as well. Exits with 2 when anything is wrong that no known issue
+/// explains.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    keeping: Keeping,
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Result<Verdict> {
+    let selection = &arguments.selection;
+    let threads = selection.who.threads(&[processors()]);
+    let most = threads.last().copied().unwrap_or(1);
+    let plan = Plan {
+        cases: selection.cases(&["smoke"], false)?,
+        backends: selection.who.backends(&registry(most), Backends::Every)?,
+        threads: vec![most],
+        timing: false,
+        effort: Effort::default(),
+        slowest: Duration::MAX,
+        reference: None,
+    };
+    let keeping = arguments.keeping.out.as_deref().map(|out| (out, arguments.keeping.resume));
+    let (compared, verdict) = carry_out(&plan, registry, &selection.who.known_issues()?, None, keeping)?;
+    print(&compared.records, arguments.format, false)?;
+    Ok(verdict)
+}

@@ -1,0 +1,67 @@
+//! `touchstone compare`: the main job.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use touchstone_reports::Environment;
+
+use super::output::{Format, print};
+use super::plan::{Measuring, carry_out};
+use super::report::write_pages;
+use super::select::{Backends, Selection, processors};
+use super::{MakeRegistry, Verdict};
+use crate::comparison::Plan;
+use crate::recording::utc_now;
+
+/// Compare all backends: check, measure what passed, write the report
+///
+/// Leaves a directory with report.html, report.md, records.csv, samples.csv and
+/// environment.toml, and prints the summary.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    measuring: Measuring,
+    /// Directory of the run [default: touchstone-report/<time>]
+    #[arg(long, short, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Continue the run in that directory: what is recorded is not measured again
+    #[arg(long, requires = "out")]
+    resume: bool,
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Result<Verdict> {
+    let selection = &arguments.selection;
+    let threads = selection.who.threads(&[1, processors()]);
+    let registry_of_most = registry(threads.last().copied().unwrap_or(1));
+    let backends = selection.who.backends(&registry_of_most, Backends::Best)?;
+    let plan = Plan {
+        cases: selection.cases(&["smoke", "standard"], false)?,
+        reference: arguments.measuring.reference(&registry_of_most, &backends)?,
+        backends,
+        threads,
+        timing: true,
+        effort: arguments.measuring.effort(),
+        slowest: arguments.measuring.slowest(),
+    };
+    let known = selection.who.known_issues()?;
+    let stamp = utc_now().replace([':', '-'], "");
+    let out = arguments.out.clone().unwrap_or_else(|| Path::new("touchstone-report").join(stamp));
+    let roofline = arguments.measuring.roofline()?;
+    eprintln!("{} cases on {} backends, into {}", plan.cases.len(), plan.backends.len(), out.display());
+    let (compared, verdict) =
+        carry_out(&plan, registry, &known, Some(roofline), Some((&out, arguments.resume)))?;
+    if verdict == Verdict::Interrupted {
+        eprintln!("interrupted; continue with: touchstone compare --out {} --resume", out.display());
+    }
+    let environment = Environment::read(&out).context("cannot read the environment")?;
+    write_pages(&compared.records, environment.as_ref(), &out.join("report.html"), &out.join("report.md"))?;
+    print(&compared.records, arguments.format, false)?;
+    eprintln!("report: {}", out.join("report.html").display());
+    Ok(verdict)
+}

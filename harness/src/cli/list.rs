@@ -1,0 +1,92 @@
+//! `touchstone list`: what there is.
+
+use std::io::Write;
+
+use clap::Args;
+use comfy_table::Table;
+use touchstone_kernels::Op;
+
+use super::select::processors;
+use super::{MakeRegistry, Verdict};
+use crate::fill::Fill;
+use crate::suite::{BUILT_IN, Suite};
+
+/// List backends (absent ones with the reason), operations, fills and suites
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Result<Verdict> {
+    let registry = registry(processors());
+    let suites: Vec<Suite> = BUILT_IN.iter().map(|(name, _)| Suite::load(name)).collect::<Result<_, _>>()?;
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        let backends = registry.present().iter().map(|backend| {
+            let info = backend.info();
+            serde_json::json!({
+                "id": backend.id().as_str(), "present": true, "version": info.version,
+                "device": info.device, "isa": info.isa, "threads": info.threads,
+            })
+        });
+        let absent = registry.absent().iter().map(|absent| {
+            serde_json::json!({ "id": absent.id.as_str(), "present": false, "reason": absent.reason })
+        });
+        let all = serde_json::json!({
+            "backends": backends.chain(absent).collect::<Vec<_>>(),
+            "operations": Op::names(),
+            "fills": Fill::ALL.iter().map(Fill::to_string).collect::<Vec<_>>(),
+            "suites": suites.iter().map(|suite| serde_json::json!({
+                "name": suite.name, "description": suite.description, "cases": suite.cases.len(),
+            })).collect::<Vec<_>>(),
+        });
+        writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
+        return Ok(Verdict::Ok);
+    }
+
+    let mut table = plain(["backend", "version", "device", "instructions", "threads"]);
+    for backend in registry.present() {
+        let info = backend.info();
+        table.add_row([
+            backend.id().to_string(),
+            info.version,
+            info.device,
+            info.isa,
+            info.threads.to_string(),
+        ]);
+    }
+    writeln!(out, "{table}\n")?;
+    if !registry.absent().is_empty() {
+        let mut table = plain(["absent", "reason"]);
+        for absent in registry.absent() {
+            table.add_row([absent.id.as_str(), &absent.reason]);
+        }
+        writeln!(out, "{table}\n")?;
+    }
+    writeln!(out, "operations: {}\n", Op::names().join(", "))?;
+    writeln!(out, "fills: {}\n", Fill::ALL.iter().map(Fill::to_string).collect::<Vec<_>>().join(", "))?;
+    let mut table = plain(["suite", "cases", "timed", "what for"]);
+    for suite in &suites {
+        let timed = suite.cases.iter().filter(|case| !case.timed.is_empty()).count();
+        table.add_row([
+            suite.name.clone(),
+            suite.cases.len().to_string(),
+            timed.to_string(),
+            suite.description.clone(),
+        ]);
+    }
+    writeln!(out, "{table}")?;
+    Ok(Verdict::Ok)
+}
+
+/// A table without lines, as wide as the terminal.
+pub(super) fn plain<const N: usize>(headings: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(comfy_table::presets::NOTHING)
+        .set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+    table.set_header(headings);
+    table
+}

@@ -1,0 +1,129 @@
+//! What `check`, `bench` and `compare` share: where records go, how long to measure, the run.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use touchstone_kernels::Registry;
+use touchstone_reports::RunWriter;
+
+use super::{MakeRegistry, Verdict, stop_on_ctrl_c};
+use crate::comparison::{Compared, Comparison, Plan, is_red};
+use crate::known::KnownIssues;
+use crate::recording::Run;
+use crate::timing::Effort;
+use crate::timing::roofline::Roofline;
+
+/// Where records go.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Records")]
+pub(super) struct Keeping {
+    /// Directory for records.csv, samples.csv and environment.toml
+    #[arg(long, short, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+    /// Continue the run in that directory: what is recorded is not measured again
+    #[arg(long, requires = "out")]
+    pub(super) resume: bool,
+}
+
+/// How long to measure.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Measuring")]
+pub(super) struct Measuring {
+    /// Slices of about 2 ms for each backend and case
+    #[arg(long, value_name = "N", default_value_t = 21, value_parser = clap::value_parser!(u16).range(5..))]
+    slices: u16,
+    /// Seconds for one backend's slices of one case; slow kernels get fewer slices, at least five
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = seconds)]
+    max_time: f64,
+    /// Kernels slower than this many seconds are checked, but not timed
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
+    slowest: f64,
+    /// The backend that speed-ups are against [default: libtorch/cpu, or candle/cpu without it]
+    #[arg(long, value_name = "NAME")]
+    reference: Option<String>,
+    /// Measure the machine's limits again instead of taking those known
+    #[arg(long)]
+    remeasure: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.001..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("expected seconds from 0.001 to 86400".into()),
+    }
+}
+
+impl Measuring {
+    pub(super) fn effort(&self) -> Effort {
+        Effort {
+            slices: usize::from(self.slices),
+            max_time: Duration::from_secs_f64(self.max_time),
+            ..Effort::default()
+        }
+    }
+
+    pub(super) fn slowest(&self) -> Duration {
+        Duration::from_secs_f64(self.slowest)
+    }
+
+    pub(super) fn reference(
+        &self,
+        registry: &Registry,
+        backends: &[touchstone_kernels::BackendId],
+    ) -> anyhow::Result<Option<touchstone_kernels::BackendId>> {
+        let Some(name) = &self.reference else { return Ok(None) };
+        let id = registry.find(name).map(|backend| backend.id().clone());
+        match id {
+            Some(id) if backends.contains(&id) => Ok(Some(id)),
+            _ => bail!("the reference '{name}' is not among the backends: {}", {
+                backends.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(", ")
+            }),
+        }
+    }
+
+    pub(super) fn roofline(&self) -> anyhow::Result<Roofline> {
+        eprintln!("measuring this machine's limits (a few seconds, once per machine) …");
+        Roofline::of_this_machine(self.remeasure).context("cannot keep the machine's limits")
+    }
+}
+
+/// Carries out a plan.
+pub(super) fn carry_out(
+    plan: &Plan,
+    registry: MakeRegistry,
+    known: &KnownIssues,
+    roofline: Option<Roofline>,
+    keeping: Option<(&Path, bool)>,
+) -> anyhow::Result<(Compared, Verdict)> {
+    let mut run = Run::new(roofline);
+    let most = plan.threads.last().copied().unwrap_or(1);
+    let mut writer = None;
+    if let Some((dir, resume)) = keeping {
+        let opened = if resume { RunWriter::resume(dir) } else { RunWriter::create(dir) };
+        let opened = opened.context(if resume { "cannot resume the run" } else { "cannot start a run" })?;
+        if let Some(earlier) = opened.earlier().first() {
+            run = run.resumed(&earlier.run_id);
+        }
+        let mut seeds: Vec<u64> = plan.cases.iter().map(|(_, case)| case.case.seed).collect();
+        seeds.sort_unstable();
+        seeds.dedup();
+        run.environment(&registry(most), seeds).write(dir).context("cannot write the environment")?;
+        writer = Some(opened);
+    }
+    // candle shares rayon's global pool; agreement is checked at the largest thread count.
+    crate::timing::configure_threads(most)?;
+    let mut comparison = Comparison { registry, run, known, writer, stop: stop_on_ctrl_c() };
+    let compared = comparison.go(plan).context("cannot keep a record")?;
+    let verdict = if compared.stopped {
+        Verdict::Interrupted
+    } else if is_red(&compared.records) {
+        Verdict::Wrong
+    } else if !compared.records.iter().any(|record| record.status.was_executed()) {
+        bail!("no case was executed: every backend chosen is unsupported on every case chosen");
+    } else {
+        Verdict::Ok
+    };
+    Ok((compared, verdict))
+}

@@ -1,0 +1,112 @@
+//! `touchstone report`: records into tables and pages.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use touchstone_reports::plot::{Palette, overview};
+use touchstone_reports::store::write_whole;
+use touchstone_reports::summary::Summary;
+use touchstone_reports::{Environment, Record, grid, html, markdown, read_records, words};
+
+use super::Verdict;
+use super::output::{Format, print};
+
+/// Make tables and pages from records
+///
+/// Takes run directories and records.csv files, several at once for a run in shards.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Run directories or records.csv files
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// Write the page to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write Markdown to this file
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Write the overview's pictures into this directory, as SVG
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
+    /// Put the tables between the markers of this document, such as
+    /// `<!-- touchstone:verdicts -->` and `<!-- /touchstone:verdicts -->`; the names are summary,
+    /// verdicts and speed
+    #[arg(long, value_name = "FILE")]
+    splice: Option<PathBuf>,
+    /// Leave out the speed of every single case
+    #[arg(long)]
+    brief: bool,
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
+    let records = read_records(&arguments.runs)?;
+    let environment = Environment::beside(&arguments.runs[0])?;
+    if let Some(path) = &arguments.html {
+        write_html(&records, environment.as_ref(), path)?;
+    }
+    if let Some(path) = &arguments.markdown {
+        write_markdown(&records, path)?;
+    }
+    if let Some(dir) = &arguments.plots {
+        write_plots(&records, environment.as_ref(), dir)?;
+    }
+    if let Some(path) = &arguments.splice {
+        splice(&records, path)?;
+    }
+    print(&records, arguments.format, !arguments.brief)?;
+    Ok(Verdict::Ok)
+}
+
+fn write_plots(records: &[Record], environment: Option<&Environment>, dir: &Path) -> anyhow::Result<()> {
+    let summary = Summary::of(records);
+    let palette = Palette::new(&summary.backends);
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    for picture in overview(records, &summary, environment, &palette)? {
+        let path = dir.join(format!("{}.svg", picture.name));
+        write_whole(&path, picture.plot.file().as_bytes()).context("cannot write a picture")?;
+    }
+    Ok(())
+}
+
+/// Renews the tables of a document.
+fn splice(records: &[Record], path: &Path) -> anyhow::Result<()> {
+    let summary = Summary::of(records);
+    let mut text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let parts = [
+        ("summary", Some(words::paragraph(records, &summary))),
+        ("verdicts", Some(markdown::table(&grid::verdicts(&summary)))),
+        ("speed", grid::mean_speeds(&summary).map(|grid| markdown::table(&grid))),
+    ];
+    for (name, content) in parts {
+        if let Some(content) = content {
+            text = markdown::splice(&text, name, &format!("\n{content}\n"))
+                .with_context(|| format!("cannot renew {}", path.display()))?;
+        }
+    }
+    write_whole(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes the page and the Markdown, each whole or not at all.
+pub(super) fn write_pages(
+    records: &[Record],
+    environment: Option<&Environment>,
+    html: &Path,
+    markdown: &Path,
+) -> anyhow::Result<()> {
+    write_html(records, environment, html)?;
+    write_markdown(records, markdown)
+}
+
+fn write_html(records: &[Record], environment: Option<&Environment>, path: &Path) -> anyhow::Result<()> {
+    let page = html::page(records, environment).context("cannot make the page")?;
+    write_whole(path, page.as_bytes()).context("cannot write the page")
+}
+
+fn write_markdown(records: &[Record], path: &Path) -> anyhow::Result<()> {
+    write_whole(path, markdown::report(records).as_bytes()).context("cannot write the Markdown")
+}

@@ -1,0 +1,188 @@
+//! Which cases, which backends, how many threads.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use regex::Regex;
+use touchstone_kernels::{BackendId, DType, Family, Op, Registry};
+
+use crate::known::KnownIssues;
+use crate::suite::{Suite, SuiteCase};
+
+/// Which backends, on how many threads.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Selection")]
+pub(super) struct Who {
+    /// Backends by name: `simd` is the best instruction set present, `simd/avx2` that one, `all`
+    /// every one [default: the best of each]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    backend: Vec<String>,
+    /// Thread counts, `all` for every processor
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = threads)]
+    threads: Vec<usize>,
+    /// A file of known issues, instead of the one built in
+    #[arg(long, value_name = "FILE")]
+    known_issues: Option<PathBuf>,
+}
+
+/// Filters that every command over suites understands alike.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Selection")]
+pub(super) struct Selection {
+    #[command(flatten)]
+    pub(super) who: Who,
+    /// Operations (softmax, gelu …) or families (attention, softmax, norm, activation, rope)
+    #[arg(long, value_name = "OP", value_delimiter = ',')]
+    op: Vec<String>,
+    /// Storage types: f32, f16, bf16
+    #[arg(long, value_name = "DTYPE", value_delimiter = ',')]
+    dtype: Vec<DType>,
+    /// Suites: smoke, standard, models, or the path of a .toml file
+    #[arg(long, value_name = "SUITE", value_delimiter = ',')]
+    suite: Vec<String>,
+    /// Only cases whose text matches this regular expression
+    #[arg(long, value_name = "REGEX")]
+    case: Option<Regex>,
+    /// The k-th of n equal parts of the cases, such as 1/4
+    #[arg(long, value_name = "K/N", value_parser = shard)]
+    shard: Option<Shard>,
+}
+
+/// The k-th (from 1) of n parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shard {
+    k: usize,
+    n: usize,
+}
+
+fn shard(text: &str) -> Result<Shard, String> {
+    let expected = || "expected k/n with 1 ≤ k ≤ n, such as 1/4".to_string();
+    let (k, n) = text.split_once('/').ok_or_else(expected)?;
+    match (k.parse(), n.parse()) {
+        (Ok(k), Ok(n)) if (1..=n).contains(&k) => Ok(Shard { k, n }),
+        _ => Err(expected()),
+    }
+}
+
+/// Processors that this process may use.
+pub(super) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    match (text, text.parse()) {
+        ("all", _) => Ok(processors()),
+        (_, Ok(n @ 1..=1024)) => Ok(n),
+        _ => Err("expected a number from 1 to 1024, or all".into()),
+    }
+}
+
+impl Who {
+    /// The thread counts, in ascending order.
+    pub(super) fn threads(&self, default: &[usize]) -> Vec<usize> {
+        let mut threads = if self.threads.is_empty() { default.to_vec() } else { self.threads.clone() };
+        threads.sort_unstable();
+        threads.dedup();
+        threads
+    }
+
+    /// The backends asked for, or `default`.
+    pub(super) fn backends(&self, registry: &Registry, default: Backends) -> anyhow::Result<Vec<BackendId>> {
+        let names = |backends: &mut dyn Iterator<Item = BackendId>| backends.collect::<Vec<_>>();
+        let every = || names(&mut registry.present().iter().map(|b| b.id().clone()));
+        if self.backend.is_empty() {
+            return Ok(match default {
+                Backends::Every => every(),
+                Backends::Best => names(&mut registry.best().into_iter().map(|b| b.id().clone())),
+            });
+        }
+        let mut chosen = Vec::new();
+        for name in &self.backend {
+            if name == "all" {
+                chosen.extend(every());
+            } else if let Some(backend) = registry.find(name) {
+                chosen.push(backend.id().clone());
+            } else if let Some(absent) =
+                registry.absent().iter().find(|a| a.id.as_str() == name || a.id.implementation() == name)
+            {
+                bail!("backend {} is not here: {}", absent.id, absent.reason);
+            } else {
+                let present: Vec<&str> = registry.present().iter().map(|b| b.id().as_str()).collect();
+                bail!("there is no backend '{name}': expected all, {}", present.join(", "));
+            }
+        }
+        let mut seen = std::collections::HashSet::new();
+        chosen.retain(|id| seen.insert(id.clone()));
+        Ok(chosen)
+    }
+
+    /// The known issues.
+    pub(super) fn known_issues(&self) -> anyhow::Result<KnownIssues> {
+        let known = match &self.known_issues {
+            Some(path) => KnownIssues::load(path),
+            None => KnownIssues::built_in(),
+        };
+        known.context("cannot load the known issues")
+    }
+}
+
+impl Selection {
+    /// The cases asked for, of the suites asked for or of `default`.
+    pub(super) fn cases(
+        &self,
+        default: &[&str],
+        only_timed: bool,
+    ) -> anyhow::Result<Vec<(String, SuiteCase)>> {
+        let default: Vec<String> = default.iter().map(|name| name.to_string()).collect();
+        let suites = if self.suite.is_empty() { &default } else { &self.suite };
+        for op in &self.op {
+            let is_family = Family::ALL.iter().any(|family| family.to_string() == *op);
+            if !is_family && !Op::names().contains(&op.as_str()) {
+                bail!(
+                    "there is no operation or family '{op}': expected {} or {}",
+                    Family::ALL.iter().map(Family::to_string).collect::<Vec<_>>().join(", "),
+                    Op::names().join(", ")
+                );
+            }
+        }
+        let mut cases: Vec<(String, SuiteCase)> = Vec::new();
+        for name in suites {
+            let suite = Suite::load(name).context("cannot load the suite")?;
+            for case in suite.cases.into_iter().filter(|case| self.wants(case, only_timed)) {
+                // A case of two suites is run once, timed if either asks for it.
+                match cases.iter_mut().find(|(_, old)| old.case == case.case) {
+                    Some((_, old)) if old.timed.is_empty() => old.timed = case.timed,
+                    Some(_) => {}
+                    None => cases.push((suite.name.clone(), case)),
+                }
+            }
+        }
+        if let Some(Shard { k, n }) = self.shard {
+            cases = cases.into_iter().skip(k - 1).step_by(n).collect();
+        }
+        if cases.is_empty() {
+            let what = if only_timed { "timed case" } else { "case" };
+            bail!("no {what} of {} matches the filters", suites.join(", "));
+        }
+        Ok(cases)
+    }
+
+    fn wants(&self, suite_case: &SuiteCase, only_timed: bool) -> bool {
+        let problem = &suite_case.case.problem;
+        let family = problem.family().to_string();
+        (self.op.is_empty() || self.op.iter().any(|op| op == problem.name() || *op == family))
+            && (self.dtype.is_empty() || self.dtype.contains(&problem.dtype))
+            && self.case.as_ref().is_none_or(|regex| regex.is_match(&suite_case.case.to_string()))
+            && !(only_timed && suite_case.timed.is_empty())
+    }
+}
+
+/// The backends of a command where none are named.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Backends {
+    /// Every one present: each instruction set is checked.
+    Every,
+    /// The best of each implementation: a comparison is between those.
+    Best,
+}

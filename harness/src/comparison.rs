@@ -1,0 +1,415 @@
+//! Every case on every backend: check, measure what passed, record.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use touchstone_kernels::{BackendId, Declaration, Registry, Support};
+use touchstone_reports::{Record, RowKey, RunWriter, Status, StoreError};
+
+use crate::agreement::judge;
+use crate::check::{check, explained};
+use crate::known::KnownIssues;
+use crate::machine::Caches;
+use crate::oracle::{self, Expected};
+use crate::outcome::{Measurement, Outcome};
+use crate::recording::{Place, Run, Who};
+use crate::suite::SuiteCase;
+use crate::timing::protocol::Preparation;
+use crate::timing::sampler::Subject;
+use crate::timing::{CacheState, DriverError, Effort, Health, Launch, Readiness, Samples, Worker, sample};
+
+/// What is to be compared.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Cases with the names of their suites.
+    pub cases: Vec<(String, SuiteCase)>,
+    /// Backends, by name.
+    pub backends: Vec<BackendId>,
+    /// Thread counts. Agreement is checked at the largest, times are taken at each.
+    pub threads: Vec<usize>,
+    /// Whether cases are timed that ask for it; otherwise they are only checked.
+    pub timing: bool,
+    /// How much to measure.
+    pub effort: Effort,
+    /// A kernel whose one iteration takes longer is checked, but not timed.
+    pub slowest: Duration,
+    /// The backend that speed-ups are against; by default the first present of
+    /// [`REFERENCES`].
+    pub reference: Option<BackendId>,
+}
+
+/// What speed-ups are against when nobody says otherwise: what most users run today.
+pub const REFERENCES: [&str; 3] = ["libtorch/cpu", "candle/cpu", "naive"];
+
+/// Longest time for one answer of a worker: preparing a rotation of large tensors, or one
+/// iteration of the slowest kernel on the largest case of a suite.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A comparison while it runs.
+pub struct Comparison<'a> {
+    /// Makes a registry for a thread count.
+    pub registry: &'a dyn Fn(usize) -> Registry,
+    /// What is the same in every row.
+    pub run: Run,
+    /// Defects that are known.
+    pub known: &'a KnownIssues,
+    /// Where rows go as they come, if anywhere.
+    pub writer: Option<RunWriter>,
+    /// Asked between cases and slices.
+    pub stop: &'a AtomicBool,
+}
+
+/// The rows of a comparison.
+#[derive(Debug, Default)]
+pub struct Compared {
+    /// All rows, those of a resumed run included.
+    pub records: Vec<Record>,
+    /// Whether it was stopped before its end.
+    pub stopped: bool,
+}
+
+impl Comparison<'_> {
+    /// Goes through the plan.
+    ///
+    /// # Errors
+    /// [`StoreError`] when a row cannot be kept. Whatever a backend does becomes a row.
+    pub fn go(&mut self, plan: &Plan) -> Result<Compared, StoreError> {
+        let registries: Vec<(usize, Registry)> =
+            plan.threads.iter().map(|&threads| (threads, (self.registry)(threads))).collect();
+        let mut compared = Compared {
+            records: self.writer.as_ref().map(|writer| writer.earlier().to_vec()).unwrap_or_default(),
+            stopped: false,
+        };
+        let mut workers = Workers::default();
+        let bar = progress(plan.cases.len());
+        for (suite, suite_case) in &plan.cases {
+            if self.stop.load(Ordering::Relaxed) {
+                compared.stopped = true;
+                break;
+            }
+            bar.set_message(suite_case.case.problem.to_string());
+            let rows = if plan.timing && !suite_case.timed.is_empty() {
+                self.time(plan, &registries, suite, suite_case, &mut workers)?
+            } else {
+                self.check(plan, &registries, suite, suite_case)?
+            };
+            for row in rows.iter().filter(|row| row.status.needs_attention()) {
+                bar.suspend(|| eprintln!("{} {}: {}\n  {}", row.status, row.backend, row.reason, row.repro));
+            }
+            compared.records.extend(rows);
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        compared.stopped |= self.stop.load(Ordering::Relaxed);
+        Ok(compared)
+    }
+
+    /// Checks one case on every backend, in this process.
+    fn check(
+        &mut self,
+        plan: &Plan,
+        registries: &[(usize, Registry)],
+        suite: &str,
+        suite_case: &SuiteCase,
+    ) -> Result<Vec<Record>, StoreError> {
+        let case = &suite_case.case;
+        let Some((threads, registry)) = registries.last() else { return Ok(Vec::new()) };
+        let place = Place { suite, case, threads: *threads, cache: None };
+        let backends: Vec<_> = plan
+            .backends
+            .iter()
+            .filter(|id| !self.is_done(place, id))
+            .filter_map(|id| registry.find(id.as_str()))
+            .collect();
+        if backends.is_empty() {
+            return Ok(Vec::new());
+        }
+        let inputs = case.inputs();
+        let expected = oracle::expect(&case.problem, &inputs);
+        let mut naive_rmse = None;
+        let mut records = Vec::new();
+        for backend in backends {
+            let outcome = check(backend.as_ref(), case, &inputs, &expected, self.known);
+            if backend.id().as_str() == "naive" {
+                naive_rmse = outcome.figures().map(|figures| figures.rmse);
+            }
+            records.push(self.keep(place, &Who::of(backend.as_ref(), case), &outcome, naive_rmse)?);
+        }
+        Ok(records)
+    }
+
+    /// Checks and times one case, in workers.
+    fn time(
+        &mut self,
+        plan: &Plan,
+        registries: &[(usize, Registry)],
+        suite: &str,
+        suite_case: &SuiteCase,
+        workers: &mut Workers,
+    ) -> Result<Vec<Record>, StoreError> {
+        let case = &suite_case.case;
+        let mut expected = None;
+        let mut naive_rmse = None;
+        let mut records = Vec::new();
+        for (threads, registry) in registries {
+            for &cache in &suite_case.timed {
+                let place = Place { suite, case, threads: *threads, cache: Some(cache) };
+                // A backend of one thread is timed with one thread only.
+                let backends: Vec<_> = plan
+                    .backends
+                    .iter()
+                    .filter_map(|id| registry.find(id.as_str()))
+                    .filter(|backend| backend.info().threads == *threads)
+                    .filter(|backend| !self.is_done(place, backend.id()))
+                    .collect();
+                if backends.is_empty() || self.stop.load(Ordering::Relaxed) {
+                    continue;
+                }
+                let expected = expected.get_or_insert_with(|| oracle::expect(&case.problem, &case.inputs()));
+                let mut entries: Vec<Entry> = Vec::new();
+                for backend in backends {
+                    let who = Who::of(backend.as_ref(), case);
+                    let state = match backend.supports(&case.problem) {
+                        Support::No(reason) => State::Done(Outcome::Unsupported { reason: reason.into() }),
+                        Support::Yes => match workers.take(backend.id(), *threads) {
+                            Err(error) => State::Done(failed(&error)),
+                            Ok(worker) => {
+                                start(worker, case, cache, &who.declaration, expected, plan.slowest)
+                            }
+                        },
+                    };
+                    entries.push(Entry { who, state });
+                }
+                measure(&mut entries, plan, case.seed, self.stop);
+                if self.stop.load(Ordering::Relaxed) {
+                    // Slices are missing: the case is measured again when the run is resumed.
+                    break;
+                }
+                let reference = reference(plan, &entries);
+                for entry in &mut entries {
+                    let outcome = entry.finish(case, expected, reference.as_ref(), workers, *threads);
+                    let outcome = match (outcome, registry.find(entry.who.id.as_str())) {
+                        (outcome, Some(backend)) => explained(outcome, backend.as_ref(), case, self.known),
+                        (outcome, None) => outcome,
+                    };
+                    if entry.who.id.as_str() == "naive" {
+                        naive_rmse = outcome.figures().map(|figures| figures.rmse);
+                    }
+                    records.push(self.keep(place, &entry.who, &outcome, naive_rmse)?);
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    fn is_done(&self, place: Place, backend: &BackendId) -> bool {
+        let key = RowKey {
+            problem: place.case.problem.to_string(),
+            fill: place.case.fill.to_string(),
+            seed: place.case.seed,
+            backend: backend.to_string(),
+            threads: place.threads as u32,
+            cache: place.cache.map_or_else(String::new, |state| state.to_string()),
+        };
+        self.writer.as_ref().is_some_and(|writer| writer.is_done(&key))
+    }
+
+    fn keep(
+        &mut self,
+        place: Place,
+        who: &Who,
+        outcome: &Outcome,
+        naive_rmse: Option<f64>,
+    ) -> Result<Record, StoreError> {
+        let record = self.run.record(place, who, outcome, naive_rmse);
+        if let Some(writer) = &mut self.writer {
+            writer.push(&record, &Run::samples(&record, outcome))?;
+        }
+        Ok(record)
+    }
+}
+
+/// A backend on its way through one measurement.
+struct Entry {
+    who: Who,
+    state: State,
+}
+
+enum State {
+    /// It has come to its end.
+    Done(Outcome),
+    /// It was right once, and waits to be timed.
+    Ready { worker: Box<Worker>, preparation: Preparation },
+    /// It was right, and is too slow to be timed.
+    TooSlow { worker: Box<Worker>, outcome: Outcome },
+    /// It was timed.
+    Timed { worker: Box<Worker>, preparation: Preparation, samples: Samples, health: Health },
+}
+
+/// Prepares a worker and judges its first results.
+fn start(
+    mut worker: Box<Worker>,
+    case: &crate::Case,
+    cache: CacheState,
+    declaration: &Declaration,
+    expected: &Expected,
+    slowest: Duration,
+) -> State {
+    let entries = cache.entries(&case.problem, &Caches::detect());
+    let first = worker.prepare(case, entries).and_then(|readiness| match readiness {
+        Readiness::Unsupported { reason } => Ok(Err(Outcome::Unsupported { reason })),
+        Readiness::Ready(preparation) => {
+            let ns = worker.run(0, 1)?;
+            let agreement = judge(expected, declaration, &worker.outputs(&case.problem)?);
+            Ok(Ok((preparation, ns, Outcome::of(agreement))))
+        }
+    });
+    match first {
+        Err(error) => State::Done(failed(&error)),
+        Ok(Err(outcome)) => State::Done(outcome),
+        Ok(Ok((_, _, outcome))) if !outcome.is_right() => State::TooSlow { worker, outcome },
+        Ok(Ok((_, ns, outcome))) if Duration::from_nanos(ns) > slowest => State::TooSlow { worker, outcome },
+        Ok(Ok((preparation, ..))) => State::Ready { worker, preparation },
+    }
+}
+
+/// Times all entries that are ready, interleaved.
+fn measure(entries: &mut [Entry], plan: &Plan, seed: u64, stop: &AtomicBool) {
+    let mut places = Vec::new();
+    let mut subjects = Vec::new();
+    for (at, entry) in entries.iter_mut().enumerate() {
+        let idle = State::Done(Outcome::Error { message: "stopped".into() });
+        match std::mem::replace(&mut entry.state, idle) {
+            State::Ready { worker, preparation } => {
+                places.push((at, preparation));
+                subjects.push(*worker);
+            }
+            state => entry.state = state,
+        }
+    }
+    let stop = || stop.load(Ordering::Relaxed);
+    let (sampling, health) = Health::around(|| sample(&mut subjects, &plan.effort, seed, &stop));
+    for (((at, preparation), worker), samples) in places.into_iter().zip(subjects).zip(sampling.samples) {
+        let worker = Box::new(worker);
+        entries[at].state = match samples {
+            Ok(samples) => State::Timed { worker, preparation, samples, health },
+            Err(error) => State::Done(failed(&error)),
+        };
+    }
+}
+
+/// The reference's name and samples.
+fn reference(plan: &Plan, entries: &[Entry]) -> Option<(String, Samples)> {
+    let samples = |id: &str| {
+        entries.iter().find(|entry| entry.who.id.as_str() == id).and_then(|entry| match &entry.state {
+            State::Timed { samples, .. } => Some((id.to_string(), samples.clone())),
+            _ => None,
+        })
+    };
+    match &plan.reference {
+        Some(id) => samples(id.as_str()),
+        // One reference for the whole run: a ratio to another one would not compare.
+        None => REFERENCES
+            .into_iter()
+            .find(|id| plan.backends.iter().any(|b| b.as_str() == *id))
+            .and_then(samples),
+    }
+}
+
+impl Entry {
+    /// Judges the results again after timing, and hands the worker back.
+    fn finish(
+        &mut self,
+        case: &crate::Case,
+        expected: &Expected,
+        reference: Option<&(String, Samples)>,
+        workers: &mut Workers,
+        threads: usize,
+    ) -> Outcome {
+        let idle = State::Done(Outcome::Error { message: "not measured".into() });
+        match std::mem::replace(&mut self.state, idle) {
+            State::Done(outcome) => outcome,
+            State::Ready { worker, .. } => {
+                workers.give_back(&self.who.id, threads, worker);
+                Outcome::Error { message: "not measured".into() }
+            }
+            State::TooSlow { worker, outcome } => {
+                workers.give_back(&self.who.id, threads, worker);
+                outcome
+            }
+            State::Timed { mut worker, preparation, samples, health } => {
+                let agreement = match worker.outputs(&case.problem) {
+                    Ok(outputs) => judge(expected, &self.who.declaration, &outputs),
+                    Err(error) => return failed(&error),
+                };
+                let peak_memory = worker.peak_resident();
+                workers.give_back(&self.who.id, threads, worker);
+                match Outcome::of(agreement) {
+                    Outcome::Passed(figures) => {
+                        let against = reference.and_then(|(name, reference)| {
+                            Some((name.clone(), samples.ratio_to(reference, case.seed)?))
+                        });
+                        let working_set = preparation.bytes;
+                        let measurement = Measurement { samples, against, health, peak_memory, working_set };
+                        Outcome::Measured(figures, Box::new(measurement))
+                    }
+                    outcome => outcome,
+                }
+            }
+        }
+    }
+}
+
+fn failed(error: &DriverError) -> Outcome {
+    let message = error.to_string();
+    match error {
+        DriverError::Timeout { .. } => Outcome::Timeout { message },
+        _ => Outcome::Error { message },
+    }
+}
+
+/// Workers that live on from case to case: starting one costs a tenth of a second, loading
+/// libtorch a whole one.
+#[derive(Default)]
+struct Workers(HashMap<(BackendId, usize), Box<Worker>>);
+
+impl Workers {
+    fn take(&mut self, backend: &BackendId, threads: usize) -> Result<Box<Worker>, DriverError> {
+        if let Some(worker) = self.0.remove(&(backend.clone(), threads)) {
+            return Ok(worker);
+        }
+        // The worker is this program, whoever has built it around the harness.
+        let exe = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("touchstone"));
+        let args =
+            ["worker", "--backend", backend.as_str(), "--threads", &threads.to_string()].map(String::from);
+        let mut launch = Launch::new(exe, args, threads);
+        launch.timeout = PATIENCE;
+        Worker::spawn(&launch).map(Box::new)
+    }
+
+    /// Keeps a worker that still answers.
+    fn give_back(&mut self, backend: &BackendId, threads: usize, mut worker: Box<Worker>) {
+        if worker.release().is_ok() {
+            self.0.insert((backend.clone(), threads), worker);
+        }
+    }
+}
+
+/// A bar with the time to come, on standard error, where that is a terminal.
+fn progress(cases: usize) -> ProgressBar {
+    let bar = ProgressBar::new(cases as u64);
+    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} cases, {eta} to go  {wide_msg}");
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+/// Whether any row makes the run fail.
+pub fn is_red(records: &[Record]) -> bool {
+    records.iter().any(|record| matches!(record.status, Status::Failed | Status::Error | Status::Timeout))
+}

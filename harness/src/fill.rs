@@ -1,0 +1,305 @@
+//! Inputs with a reason: how the operands of a case are drawn.
+//!
+//! Every number comes from xoshiro256++ by integer arithmetic and from `libm`'s portable
+//! logarithm and cosine, so that a seed means the same bits on every machine. Each operand has
+//! its own stream, cut into blocks, so that drawing can go in parallel and adding an operand
+//! does not disturb the others.
+
+use std::f64::consts::TAU;
+
+use rand_core::{RngCore, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rayon::prelude::*;
+use touchstone_kernels::{DType, ElementType, Inputs, Op, Operand, Problem, Tensor, named_enum};
+
+/// A distribution of the data operands, each for the mistakes it brings to light.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fill {
+    /// N(0, 1): the plain case, and incompressible for timing.
+    Normal,
+    /// ±2^U(−24, 7): every magnitude, where tails and series of functions change over.
+    Spread,
+    /// N(0, 30²): saturation, and sums of exponentials that overflow unless the maximum is
+    /// subtracted.
+    Wide,
+    /// −60 − 40·U(0, 1): all-negative rows around exp's underflow; a maximum that starts at 0
+    /// is wrong here.
+    Negative,
+    /// 1000 + N(0, 1): |mean| ≫ std, where a one-pass variance cancels.
+    Offset,
+    /// Each row of the last axis holds one value: zero variance, uniform weights, and sums that
+    /// drift in a sequential accumulator.
+    Constant,
+    /// Numbers below the smallest normal.
+    Subnormal,
+    /// N(0, 1) with NaN, ±∞ and ±0 strewn over a third of the rows, in vector bodies and tails.
+    /// In attention NaN and ±0 only: an infinite score may come out as 0·∞ or not, by the order
+    /// of operations, and neither is wrong.
+    Special,
+    /// One dominant key or element at the first, last, or a tile-edge position: a dropped key
+    /// shows at any length.
+    Needle,
+    /// N(0, 1) with a few channels a thousand times larger, as real models have them.
+    Outlier,
+    /// N(0, 1), and positions from 10⁶ on: f32 angles are wrong there.
+    Far,
+}
+
+named_enum!(Fill, "fill", {
+    Fill::Normal => "normal",
+    Fill::Spread => "spread",
+    Fill::Wide => "wide",
+    Fill::Negative => "negative",
+    Fill::Offset => "offset",
+    Fill::Constant => "constant",
+    Fill::Subnormal => "subnormal",
+    Fill::Special => "special",
+    Fill::Needle => "needle",
+    Fill::Outlier => "outlier",
+    Fill::Far => "far",
+});
+
+/// Elements drawn from one generator; part of what a seed means.
+const BLOCK: usize = 1 << 14;
+
+/// Draws the operands of a problem.
+pub fn inputs(problem: &Problem, fill: Fill, seed: u64) -> Inputs {
+    let mut tensors: Vec<(&'static str, Tensor)> =
+        problem.operands().iter().map(|operand| (operand.name, draw(problem, operand, fill, seed))).collect();
+    if let Op::Attention(attention) = &problem.op {
+        if fill == Fill::Needle {
+            plant_needles(attention, &mut tensors);
+        }
+        poison_unused_cache(attention, &mut tensors);
+    }
+    #[expect(clippy::expect_used, reason = "the tensors were made from the problem's own operands")]
+    Inputs::new(problem, tensors).expect("operands fit their problem")
+}
+
+fn draw(problem: &Problem, operand: &Operand, fill: Fill, seed: u64) -> Tensor {
+    match operand.element {
+        ElementType::Bool => bytes(operand, seed, |rng, _| u8::from(uniform(rng) < 0.75)),
+        ElementType::I64 => integers(problem, operand, fill, seed),
+        ElementType::Float(dtype) => {
+            let width = operand.shape.last().copied().unwrap_or(1).max(1);
+            let is_data = matches!(operand.name, "x" | "q" | "k" | "v" | "gate" | "up");
+            let infinities = !matches!(problem.op, Op::Attention(_));
+            let values =
+                match operand.name {
+                    _ if is_data => reals(operand, seed, |rng, index| {
+                        let x = data(fill, dtype, rng, index, width);
+                        if x.is_infinite() && !infinities { 0.0 } else { x }
+                    }),
+                    // Weights near the model's initial ones; with an offset of 1 they lie around 0.
+                    "weight" => {
+                        let centre = if offset_weight(problem) { 0.0 } else { 1.0 };
+                        reals(operand, seed, |rng, _| centre + 0.25 * normal(rng))
+                    }
+                    "running_var" => reals(operand, seed, |rng, _| 0.5 + uniform(rng)),
+                    "freq_factors" => reals(operand, seed, |rng, _| 1.0 + 7.0 * uniform(rng)),
+                    // The geometric series of the ALiBi paper.
+                    "slopes" => {
+                        let heads = operand.len() as f64;
+                        reals(operand, seed, |_, h| libm::exp2(-8.0 * (h + 1) as f64 / heads))
+                    }
+                    "mask" => reals(operand, seed, |rng, _| {
+                        if uniform(rng) < 0.125 { f64::NEG_INFINITY } else { normal(rng) }
+                    }),
+                    _ => reals(operand, seed, |rng, _| 0.5 * normal(rng)),
+                };
+            #[expect(clippy::expect_used, reason = "one value was drawn for each element")]
+            Tensor::from_f64(dtype, &operand.shape, &values).expect("as many values as elements")
+        }
+    }
+}
+
+fn offset_weight(problem: &Problem) -> bool {
+    matches!(&problem.op, Op::RmsNorm(spec) if spec.weight_offset != 0.0)
+}
+
+/// One number of a data operand. `width` is the length of the last axis.
+fn data(fill: Fill, dtype: DType, rng: &mut Xoshiro256PlusPlus, index: usize, width: usize) -> f64 {
+    let (row, column) = (index / width, index % width);
+    match fill {
+        Fill::Normal | Fill::Far => normal(rng),
+        Fill::Spread => {
+            let magnitude = libm::exp2(31.0 * uniform(rng) - 24.0);
+            if uniform(rng) < 0.5 { -magnitude } else { magnitude }
+        }
+        Fill::Wide => 30.0 * normal(rng),
+        Fill::Negative => -60.0 - 40.0 * uniform(rng),
+        Fill::Offset => 1000.0 + normal(rng),
+        Fill::Constant => 0.1 * ((row % 7) as f64 + 1.0),
+        Fill::Subnormal => dtype.smallest_normal() * (2.0 * uniform(rng) - 1.0),
+        Fill::Special => special(rng, row, column, width),
+        Fill::Needle => normal(rng) + if column == needle(row, width) { 20.0 } else { 0.0 },
+        Fill::Outlier => normal(rng) * if column % 61 == 7 { 1000.0 } else { 1.0 },
+    }
+}
+
+/// Every third row gets one special value, at a position that walks over the row and every
+/// other time is its last element.
+fn special(rng: &mut Xoshiro256PlusPlus, row: usize, column: usize, width: usize) -> f64 {
+    let plain = normal(rng);
+    let nth = row / 3;
+    let position = if nth.is_multiple_of(2) { width - 1 } else { (nth * 5) % width };
+    if !row.is_multiple_of(3) || column != position {
+        return plain;
+    }
+    [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0][nth % 5]
+}
+
+/// The position of the dominant element of a row: ends, and both sides of tile edges.
+fn needle(row: usize, width: usize) -> usize {
+    let edges = [0, width - 1, 8, 15, 16, 31, 32, 47, 48, 63, 64, 65, 95, 96, 127, 128, width / 2];
+    edges[row % edges.len()].min(width - 1)
+}
+
+/// Points each query at one visible key: q_i = 4·k_p, so that key p outweighs all others.
+fn plant_needles(attention: &touchstone_kernels::op::Attention, tensors: &mut [(&'static str, Tensor)]) {
+    let d = attention.head_dim;
+    let dtype = match tensors[0].1.element() {
+        ElementType::Float(dtype) => dtype,
+        ElementType::I64 | ElementType::Bool => return,
+    };
+    // Plain keys without the shift of one channel that `data` gives a row.
+    let k: Vec<f64> = tensors[1]
+        .1
+        .to_f64()
+        .iter()
+        .enumerate()
+        .map(|(i, &x)| if i % d == needle(i / d, d) { x - 20.0 } else { x })
+        .collect();
+    let mut q = tensors[0].1.to_f64();
+    for (row, q) in q.chunks_exact_mut(d).enumerate() {
+        let (i, bh) = (row % attention.q_len, row / attention.q_len);
+        let (b, h) = (bh / attention.q_heads, bh % attention.q_heads);
+        let visible = attention.key_range(i);
+        if visible.is_empty() {
+            continue;
+        }
+        let head = b * attention.kv_heads + h / attention.group();
+        let key = head * attention.kv_rows() + visible.start + needle(row, visible.len());
+        for (q, k) in q.iter_mut().zip(&k[key * d..]) {
+            *q = 4.0 * k;
+        }
+    }
+    for (index, values) in [(0, q), (1, k)] {
+        let shape = tensors[index].1.shape().to_vec();
+        #[expect(clippy::expect_used, reason = "shape and values are the tensor's own")]
+        let tensor = Tensor::from_f64(dtype, &shape, &values).expect("same number of elements");
+        tensors[index].1 = tensor;
+    }
+}
+
+/// Fills the rows of a cache beyond those in use with NaN: a kernel that reads them shows it.
+fn poison_unused_cache(
+    attention: &touchstone_kernels::op::Attention,
+    tensors: &mut [(&'static str, Tensor)],
+) {
+    let (rows, used) = (attention.kv_rows(), attention.kv_len);
+    if rows == used {
+        return;
+    }
+    for (name, tensor) in tensors.iter_mut().filter(|(name, _)| matches!(*name, "k" | "v")) {
+        let width = if *name == "k" { attention.head_dim } else { attention.v_dim };
+        let row_bytes = width * tensor.element().size();
+        let mut unwritten = tensor.clone();
+        unwritten.poison();
+        let nan = unwritten.bytes()[..row_bytes].to_vec();
+        for head in tensor.bytes_mut().chunks_exact_mut(rows * row_bytes) {
+            for row in head[used * row_bytes..].chunks_exact_mut(row_bytes) {
+                row.copy_from_slice(&nan);
+            }
+        }
+    }
+}
+
+fn integers(problem: &Problem, operand: &Operand, fill: Fill, seed: u64) -> Tensor {
+    let mut rng = stream(seed, operand.name, 0);
+    let values: Vec<i64> = match (operand.name, operand.limit) {
+        // At least one batch entry is full; the others have any length, 0 included.
+        ("lengths", Some(limit)) => (0..operand.len())
+            .map(|b| if b == 0 { limit } else { (rng.next_u64() % (limit as u64 + 1)) as i64 })
+            .collect(),
+        _ => {
+            let len = operand.shape.last().copied().unwrap_or(1);
+            let first = if fill == Fill::Far { 1_000_000 } else { 0 };
+            let start: Vec<i64> = (0..operand.len().div_ceil(len.max(1)))
+                .map(|b| first + if b == 0 { 0 } else { (rng.next_u64() % 512) as i64 })
+                .collect();
+            (0..operand.len()).map(|i| start[i / len] + (i % len) as i64).collect()
+        }
+    };
+    debug_assert_eq!(values.len(), operand.len(), "{problem}");
+    #[expect(clippy::expect_used, reason = "one value was drawn for each element")]
+    Tensor::from_slice(&operand.shape, &values).expect("as many values as elements")
+}
+
+fn reals(
+    operand: &Operand,
+    seed: u64,
+    value: impl Fn(&mut Xoshiro256PlusPlus, usize) -> f64 + Sync,
+) -> Vec<f64> {
+    let mut values = vec![0.0; operand.len()];
+    values.par_chunks_mut(BLOCK).enumerate().for_each(|(block, values)| {
+        let mut rng = stream(seed, operand.name, block as u64);
+        for (i, x) in values.iter_mut().enumerate() {
+            *x = value(&mut rng, block * BLOCK + i);
+        }
+    });
+    values
+}
+
+fn bytes(operand: &Operand, seed: u64, value: impl Fn(&mut Xoshiro256PlusPlus, usize) -> u8) -> Tensor {
+    let mut rng = stream(seed, operand.name, 0);
+    let values: Vec<u8> = (0..operand.len()).map(|i| value(&mut rng, i)).collect();
+    #[expect(clippy::expect_used, reason = "one value was drawn for each element")]
+    Tensor::from_slice(&operand.shape, &values).expect("as many values as elements")
+}
+
+/// The generator of one block of one operand.
+fn stream(seed: u64, operand: &str, block: u64) -> Xoshiro256PlusPlus {
+    // FNV-1a over the name keeps streams of different operands apart.
+    let name = operand
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    // seed_from_u64 scrambles its argument with SplitMix64, so consecutive blocks are unrelated.
+    let mut base = Xoshiro256PlusPlus::seed_from_u64(seed ^ name);
+    Xoshiro256PlusPlus::seed_from_u64(base.next_u64().wrapping_add(block))
+}
+
+/// U[0, 1) on the grid of 2⁻⁵³.
+fn uniform(rng: &mut Xoshiro256PlusPlus) -> f64 {
+    (rng.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+}
+
+/// N(0, 1) by the cosine branch of Box and Muller (1958).
+fn normal(rng: &mut Xoshiro256PlusPlus) -> f64 {
+    let radius = libm::sqrt(-2.0 * libm::log(1.0 - uniform(rng)));
+    radius * libm::cos(TAU * uniform(rng))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The promise of repro lines: these bits are the same on every machine, for ever.
+    #[test]
+    fn a_seed_means_the_same_bits_everywhere() {
+        let case: crate::Case = "softmax f32 shape=2x3 fill=normal seed=7".parse().unwrap();
+        let inputs = case.inputs();
+        let bits: Vec<u32> = inputs.slice::<f32>("x").unwrap().iter().map(|x| x.to_bits()).collect();
+        assert_eq!(bits, PINNED, "{bits:#x?}");
+    }
+    const PINNED: [u32; 6] = [0x3f7cfa8f, 0xbd3c82a9, 0xbf3418dc, 0xbf8ca48d, 0xbf97b888, 0xbdf2723a];
+
+    #[test]
+    fn unused_cache_rows_are_nan_and_used_ones_are_not() {
+        let case: crate::Case = "attention bf16 h=2 lq=1 lk=3 d=4 cache=5".parse().unwrap();
+        let k = case.inputs().get("k").unwrap().to_f64();
+        for (i, x) in k.iter().enumerate() {
+            assert_eq!(x.is_nan(), (i / 4) % 5 >= 3, "element {i}");
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Scaled dot-product attention.
+//!
+//! Score s_ij is off by δ_ij = u·((g(D) + 2)·|scale|·Σ|q||k| + (k_tanh + 2)·|s_ij| with a softcap
+//! + 2|bias_ij| + |s_ij| with a bias), its exponential relatively by
+//!   ε_ij = δ_ij + u·(2|s_ij − m_i| + k_exp), and the output by
+//!   Σ_j p_ij·|v_jc|·(ε_ij + Σ_l p_il·ε_il + (2g(Lk) + 3)·u).
+//! The magnitude that conditions it is Σ p|v|, never |out|, which may cancel.
+//!
+//! Blocks of queries go through f64 matrix products where all operands are finite; their error of
+//! Lk·2⁻⁵³·Σ p|v| is far below the bound. Otherwise each visible pair is taken by itself, so that
+//! what a masked key holds cannot leak.
+
+use std::ops::Range;
+
+use ndarray::{Array2, ArrayView2, Axis, Slice};
+use rayon::prelude::*;
+use touchstone_kernels::op::{Attention, Causal, Mask};
+use touchstone_kernels::{Inputs, Problem};
+
+use super::rounding::{EXP, LOG, TANH, U, UNDERFLOW, growth};
+use super::{ExpectedResult, required, sum};
+
+/// Queries that go through a matrix product together.
+const BLOCK: usize = 64;
+
+pub(super) fn expect(spec: &Attention, problem: &Problem, inputs: &Inputs) -> Vec<ExpectedResult> {
+    let results = problem.results();
+    let mut out = ExpectedResult::new(&results[0], spec.v_dim);
+    let mut storage = vec![0.0; out.value.len()];
+    let mut lse = vec![(0.0, 0.0); spec.batch * spec.q_heads * spec.q_len];
+    let operands = Operands::new(spec, inputs);
+
+    let head_len = (spec.q_len * spec.v_dim).max(1);
+    out.blocks(head_len)
+        .zip(storage.par_chunks_mut(head_len))
+        .zip(lse.par_chunks_mut(spec.q_len.max(1)))
+        .enumerate()
+        .for_each(|(index, ((block, storage), lse))| {
+            let head = Head::new(spec, &operands, index / spec.q_heads, index % spec.q_heads);
+            let rows = BLOCK * spec.v_dim;
+            block
+                .value
+                .par_chunks_mut(rows)
+                .zip(block.error.par_chunks_mut(rows))
+                .zip(storage.par_chunks_mut(rows))
+                .zip(lse.par_chunks_mut(BLOCK))
+                .enumerate()
+                .for_each(|(n, (((value, error), storage), lse))| {
+                    let first = n * BLOCK;
+                    let attended = head.attend(first..first + lse.len());
+                    value.iter_mut().zip(&attended.value).for_each(|(to, from)| *to = *from);
+                    error.iter_mut().zip(&attended.error).for_each(|(to, from)| *to = *from + UNDERFLOW);
+                    let u = problem.dtype.unit_roundoff();
+                    storage.iter_mut().zip(&attended.magnitude).for_each(|(to, from)| *to = u * *from);
+                    lse.copy_from_slice(&attended.lse);
+                });
+        });
+
+    out.storage_error = Some(storage);
+    let mut expected = vec![out];
+    if spec.lse {
+        let mut result = ExpectedResult::new(&results[1], 1);
+        (result.value, result.error) = lse.into_iter().unzip();
+        expected.push(result);
+    }
+    expected
+}
+
+/// The operands in f64.
+struct Operands {
+    q: Vec<f64>,
+    k: Vec<f64>,
+    v: Vec<f64>,
+    mask: Option<Vec<f64>>,
+    lengths: Option<Vec<f64>>,
+    slopes: Option<Vec<f64>>,
+    sinks: Option<Vec<f64>>,
+}
+
+impl Operands {
+    fn new(spec: &Attention, inputs: &Inputs) -> Self {
+        let optional = |name: &str| inputs.get(name).map(|tensor| tensor.to_f64());
+        // Of a cache, only the rows in use.
+        let used = |name: &str, width: usize| -> Vec<f64> {
+            let all = required(inputs, name);
+            all.chunks((spec.kv_rows() * width).max(1))
+                .flat_map(|head| head[..spec.kv_len * width].iter().copied())
+                .collect()
+        };
+        Operands {
+            q: required(inputs, "q"),
+            k: used("k", spec.head_dim),
+            v: used("v", spec.v_dim),
+            mask: optional("mask"),
+            lengths: optional("lengths"),
+            slopes: optional("slopes"),
+            sinks: optional("sinks"),
+        }
+    }
+}
+
+/// One query head with the keys and values that it reads.
+struct Head<'a> {
+    spec: &'a Attention,
+    operands: &'a Operands,
+    batch: usize,
+    head: usize,
+    q: ArrayView2<'a, f64>,
+    k: ArrayView2<'a, f64>,
+    v: ArrayView2<'a, f64>,
+    k_magnitude: Array2<f64>,
+    v_magnitude: Array2<f64>,
+    finite: bool,
+}
+
+/// What a block of queries comes to: rows of Dv, and a pair per query.
+struct Attended {
+    value: Array2<f64>,
+    error: Array2<f64>,
+    /// Σ p|v|.
+    magnitude: Array2<f64>,
+    lse: Vec<(f64, f64)>,
+}
+
+impl<'a> Head<'a> {
+    fn new(spec: &'a Attention, operands: &'a Operands, batch: usize, head: usize) -> Self {
+        let view = |data: &'a [f64], index: usize, rows: usize, width: usize| {
+            #[expect(clippy::expect_used, reason = "the slice is cut to the shape")]
+            ArrayView2::from_shape((rows, width), &data[index * rows * width..][..rows * width])
+                .expect("rows·width elements")
+        };
+        let kv = batch * spec.kv_heads + head / (spec.q_heads / spec.kv_heads);
+        let q = view(&operands.q, batch * spec.q_heads + head, spec.q_len, spec.head_dim);
+        let k = view(&operands.k, kv, spec.kv_len, spec.head_dim);
+        let v = view(&operands.v, kv, spec.kv_len, spec.v_dim);
+        let finite = [q, k, v].iter().all(|m| m.iter().all(|x| x.is_finite()));
+        Head {
+            spec,
+            operands,
+            batch,
+            head,
+            q,
+            k,
+            v,
+            k_magnitude: k.mapv(f64::abs),
+            v_magnitude: v.mapv(f64::abs),
+            finite,
+        }
+    }
+
+    /// Whether query i may see key j. An additive −∞ hides it like a boolean mask: what the key
+    /// holds does not matter.
+    fn visible(&self, i: usize, j: usize) -> bool {
+        let spec = self.spec;
+        let (row, column) = (i as i64, j as i64);
+        let shift = spec.kv_len as i64 - spec.q_len as i64;
+        let position = if spec.causal == Causal::TopLeft { row } else { row + shift };
+        if spec.causal != Causal::None && column > position {
+            return false;
+        }
+        if let Some(window) = spec.window {
+            let too_old = window.left.is_some_and(|left| column < position - left as i64);
+            let too_new = window.right.is_some_and(|right| column > position + right as i64);
+            if too_old || too_new {
+                return false;
+            }
+        }
+        match (spec.mask, &self.operands.mask, &self.operands.lengths) {
+            (Mask::Boolean(_), Some(mask), _) => mask[self.mask_index(i, j)] != 0.0,
+            (Mask::Additive(_), Some(mask), _) => mask[self.mask_index(i, j)] != f64::NEG_INFINITY,
+            (Mask::Padding, _, Some(lengths)) => (j as f64) < lengths[self.batch],
+            _ => true,
+        }
+    }
+
+    /// Where the mask entry of (i, j) lies: axes of length 1 are broadcast.
+    fn mask_index(&self, i: usize, j: usize) -> usize {
+        let (Mask::Boolean(axes) | Mask::Additive(axes)) = self.spec.mask else { return 0 };
+        let [_, heads, queries, keys] = self.spec.mask_shape(axes);
+        let b = if axes.batch { self.batch } else { 0 };
+        let h = if axes.heads { self.head } else { 0 };
+        let i = if axes.queries { i } else { 0 };
+        ((b * heads + h) * queries + i) * keys + j
+    }
+
+    /// ALiBi and the additive mask: their sum, and the sum of their magnitudes.
+    fn bias(&self, i: usize, j: usize) -> (f64, f64) {
+        let mut terms = [0.0; 2];
+        if let Some(slopes) = &self.operands.slopes {
+            let distance = i as f64 + self.spec.kv_len as f64 - self.spec.q_len as f64 - j as f64;
+            terms[0] = -slopes[self.head] * distance.abs();
+        }
+        if let (Mask::Additive(_), Some(mask)) = (self.spec.mask, &self.operands.mask) {
+            terms[1] = mask[self.mask_index(i, j)];
+        }
+        (terms[0] + terms[1], terms[0].abs() + terms[1].abs())
+    }
+
+    fn attend(&self, rows: Range<usize>) -> Attended {
+        let span = self.span(&rows);
+        let keys = Slice::from(span.clone());
+        let queries = self.q.slice_axis(Axis(0), Slice::from(rows.clone()));
+        let (scores, magnitudes) = if self.finite {
+            let magnitudes = queries.mapv(f64::abs).dot(&self.k_magnitude.slice_axis(Axis(0), keys).t());
+            (queries.dot(&self.k.slice_axis(Axis(0), keys).t()), magnitudes)
+        } else {
+            self.scores_one_by_one(&rows, &span)
+        };
+        let mut p = Array2::zeros(scores.raw_dim());
+        let mut weighted = Array2::zeros(scores.raw_dim());
+        let mut seen = Array2::from_elem(scores.raw_dim(), false);
+        let mut lse = Vec::with_capacity(rows.len());
+        for (r, i) in rows.clone().enumerate() {
+            let row = Row {
+                scores: scores.row(r).to_vec(),
+                magnitudes: magnitudes.row(r).to_vec(),
+                first: span.start,
+            };
+            let weights = self.weights(i, row);
+            for &(j, probability, relative) in &weights.keys {
+                p[[r, j - span.start]] = probability;
+                weighted[[r, j - span.start]] = probability * relative;
+                seen[[r, j - span.start]] = true;
+            }
+            lse.push((weights.lse, weights.lse_error));
+        }
+        let (v, v_magnitude) = (self.v.slice_axis(Axis(0), keys), self.v_magnitude.slice_axis(Axis(0), keys));
+        let product = |weights: &Array2<f64>, values: ArrayView2<f64>| {
+            if self.finite { weights.dot(&values) } else { visible_product(weights, values, &seen) }
+        };
+        Attended {
+            value: product(&p, v),
+            error: product(&weighted, v_magnitude),
+            magnitude: product(&p, v_magnitude),
+            lse,
+        }
+    }
+
+    /// The keys that any of the queries sees.
+    fn span(&self, rows: &Range<usize>) -> Range<usize> {
+        let seen = |j: &usize| rows.clone().any(|i| self.visible(i, *j));
+        let first = (0..self.spec.kv_len).find(seen).unwrap_or(0);
+        let last = (first..self.spec.kv_len).rev().find(seen).map_or(first, |j| j + 1);
+        first..last
+    }
+
+    fn scores_one_by_one(&self, rows: &Range<usize>, span: &Range<usize>) -> (Array2<f64>, Array2<f64>) {
+        let mut scores = Array2::zeros((rows.len(), span.len()));
+        let mut magnitudes = scores.clone();
+        for (r, i) in rows.clone().enumerate() {
+            for (c, j) in span.clone().enumerate().filter(|&(_, j)| self.visible(i, j)) {
+                let products = || self.q.row(i).into_iter().zip(self.k.row(j)).map(|(q, k)| q * k);
+                scores[[r, c]] = sum(products());
+                magnitudes[[r, c]] = sum(products().map(f64::abs));
+            }
+        }
+        (scores, magnitudes)
+    }
+
+    /// The probabilities of one query's visible keys, each with its relative error.
+    fn weights(&self, i: usize, row: Row) -> Weights {
+        let spec = self.spec;
+        let scale = spec.scale as f64;
+        let has_bias = spec.alibi || matches!(spec.mask, Mask::Additive(_));
+        // (key, score, error of the score); a score of −∞ masks its key.
+        let keys: Vec<(usize, f64, f64)> = (0..row.scores.len())
+            .map(|c| (c, c + row.first))
+            .filter(|&(_, j)| self.visible(i, j))
+            .filter_map(|(c, j)| {
+                let mut score = scale * row.scores[c];
+                let mut error = (growth(spec.head_dim) + 2.0) * scale.abs() * row.magnitudes[c];
+                if let Some(cap) = spec.softcap {
+                    let cap = cap as f64;
+                    score = cap * (score / cap).tanh();
+                    error += (TANH + 2.0) * score.abs();
+                }
+                if has_bias {
+                    let (bias, magnitude) = self.bias(i, j);
+                    score += bias;
+                    error += 2.0 * magnitude + score.abs();
+                }
+                (score != f64::NEG_INFINITY).then_some((j, score, U * error))
+            })
+            .collect();
+        let sink = self.operands.sinks.as_ref().map(|sinks| sinks[self.head]);
+        let max = keys
+            .iter()
+            .map(|&(_, score, _)| score)
+            .chain(sink)
+            .fold(f64::NEG_INFINITY, |m, s| if s > m || s.is_nan() { s } else { m });
+        let denominator =
+            sum(keys.iter().map(|&(_, s, _)| (s - max).exp()).chain(sink.map(|s| (s - max).exp())));
+        let relative = |score: f64, error: f64| error + U * (2.0 * (score - max).abs() + EXP);
+        let of_denominator = sum(keys.iter().map(|&(_, score, error)| {
+            let p = (score - max).exp() / denominator;
+            if p == 0.0 { 0.0 } else { p * relative(score, error) }
+        })) + sink.map_or(0.0, |s| (s - max).exp() / denominator * relative(s, 0.0));
+        let sums = (2.0 * growth(keys.len()) + 3.0) * U;
+        let lse = if keys.is_empty() && sink.is_none() { f64::NEG_INFINITY } else { max + denominator.ln() };
+        Weights {
+            keys: keys
+                .into_iter()
+                .map(|(j, score, error)| {
+                    let p = (score - max).exp() / denominator;
+                    let error = if p == 0.0 { 0.0 } else { relative(score, error) + of_denominator + sums };
+                    (j, p, error)
+                })
+                .collect(),
+            lse,
+            lse_error: of_denominator + sums + U * (LOG * denominator.ln().abs() + lse.abs()),
+        }
+    }
+}
+
+/// Plain scores of one query against a run of keys.
+struct Row {
+    scores: Vec<f64>,
+    magnitudes: Vec<f64>,
+    first: usize,
+}
+
+struct Weights {
+    /// (key, probability, relative error).
+    keys: Vec<(usize, f64, f64)>,
+    lse: f64,
+    lse_error: f64,
+}
+
+/// Σ_j w_ij·v_jc over the pairs that are seen, so that 0·NaN of an unseen one cannot arise.
+fn visible_product(weights: &Array2<f64>, values: ArrayView2<f64>, seen: &Array2<bool>) -> Array2<f64> {
+    Array2::from_shape_fn((weights.nrows(), values.ncols()), |(r, c)| {
+        sum((0..weights.ncols()).filter(|&j| seen[[r, j]]).map(|j| weights[[r, j]] * values[[j, c]]))
+    })
+}

@@ -1,0 +1,112 @@
+//! What became of one case on one backend.
+
+use crate::agreement::{Agreement, Failure, Figures};
+use crate::timing::{Health, Ratio, Samples};
+
+/// Exactly one of these for every case and backend. A time exists only in
+/// [`Measured`](Outcome::Measured): a kernel that was not found right has none.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Right, and not timed.
+    Passed(Figures),
+    /// Right before and after it was timed.
+    Measured(Figures, Box<Measurement>),
+    /// Wrong.
+    Failed {
+        /// Why.
+        why: Failure,
+        /// How far it was off.
+        figures: Box<Figures>,
+    },
+    /// Right, but so would have been a wrong kernel: the case cannot tell.
+    Suspect {
+        /// Why.
+        why: String,
+        /// How close it came.
+        figures: Box<Figures>,
+    },
+    /// Outside what the backend can do.
+    Unsupported {
+        /// The real limit.
+        reason: String,
+    },
+    /// Wrong as a known issue says.
+    Known {
+        /// The issue.
+        issue: String,
+        /// Why.
+        why: Failure,
+        /// How far it was off.
+        figures: Box<Figures>,
+    },
+    /// A known issue's witness that passes: the entry is to be removed.
+    NoLongerFails {
+        /// The issue.
+        issue: String,
+        /// How close it came.
+        figures: Box<Figures>,
+    },
+    /// It did not come to a result.
+    Error {
+        /// Why.
+        message: String,
+    },
+    /// It did not come to an end.
+    Timeout {
+        /// After how long.
+        message: String,
+    },
+}
+
+/// The time of a verified kernel.
+#[derive(Clone, Debug)]
+pub struct Measurement {
+    /// The slices.
+    pub samples: Samples,
+    /// The reference backend, and this backend's time relative to its time.
+    pub against: Option<(String, Ratio)>,
+    /// How the machine was meanwhile.
+    pub health: Health,
+    /// Largest resident memory of the worker.
+    pub peak_memory: Option<u64>,
+    /// Bytes that the timed copies of the problem occupy.
+    pub working_set: u64,
+}
+
+impl Outcome {
+    /// The outcome of an agreement.
+    pub fn of(agreement: Agreement) -> Self {
+        match agreement.failure {
+            None => Outcome::Passed(agreement.figures),
+            Some(why) => Outcome::Failed { why, figures: Box::new(agreement.figures) },
+        }
+    }
+
+    /// How close the backend came, if it came to a result.
+    pub fn figures(&self) -> Option<&Figures> {
+        match self {
+            Outcome::Passed(figures) | Outcome::Measured(figures, _) => Some(figures),
+            Outcome::Failed { figures, .. }
+            | Outcome::Suspect { figures, .. }
+            | Outcome::Known { figures, .. }
+            | Outcome::NoLongerFails { figures, .. } => Some(figures),
+            Outcome::Unsupported { .. } | Outcome::Error { .. } | Outcome::Timeout { .. } => None,
+        }
+    }
+
+    /// Whether the results were right.
+    pub fn is_right(&self) -> bool {
+        matches!(self, Outcome::Passed(_) | Outcome::Measured(..))
+    }
+
+    /// Whether this makes a run fail.
+    pub fn is_red(&self) -> bool {
+        matches!(
+            self,
+            Outcome::Failed { .. }
+                | Outcome::NoLongerFails { .. }
+                | Outcome::Error { .. }
+                | Outcome::Timeout { .. }
+        )
+    }
+}

@@ -1,0 +1,344 @@
+//! From outcomes to records.
+
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use touchstone_kernels::{Backend, BackendId, BackendInfo, Declaration, Registry};
+use touchstone_reports::{
+    BackendEntry, Environment, Record, RooflineEntry, SCHEMA_VERSION, SampleRow, Software, Status,
+};
+
+use crate::case::Case;
+use crate::machine::Machine;
+use crate::outcome::{Measurement, Outcome};
+use crate::timing::CacheState;
+use crate::timing::roofline::{Demand, Roofline, limit};
+
+/// What is the same in every row of a run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    id: String,
+    revision: String,
+    dirty: bool,
+    machine: Machine,
+    roofline: Option<Roofline>,
+}
+
+/// Who computed a row.
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// The backend.
+    pub id: BackendId,
+    /// What it is.
+    pub info: BackendInfo,
+    /// What it declares about the problem.
+    pub declaration: Declaration,
+}
+
+impl Who {
+    /// A backend in this process.
+    pub fn of(backend: &dyn Backend, case: &Case) -> Self {
+        Who { id: backend.id().clone(), info: backend.info(), declaration: backend.declares(&case.problem) }
+    }
+}
+
+/// Where a row comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The suite of the case.
+    pub suite: &'a str,
+    /// The case.
+    pub case: &'a Case,
+    /// Threads the backend may use.
+    pub threads: usize,
+    /// The cache state in which it is timed; none where only agreement is checked.
+    pub cache: Option<CacheState>,
+}
+
+impl Run {
+    /// A new run. `roofline` is there when something will be timed.
+    pub fn new(roofline: Option<Roofline>) -> Self {
+        let now = utc_now();
+        let git = |arguments: &[&str]| -> Option<String> {
+            let source = env!("CARGO_MANIFEST_DIR");
+            let output = Command::new("git").args(["-C", source]).args(arguments).output().ok()?;
+            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
+        };
+        Run {
+            // The process number tells shards apart that start in the same second.
+            id: format!("{}-{}", now.replace([':', '-'], ""), std::process::id()),
+            revision: git(&["rev-parse", "HEAD"]).unwrap_or_default(),
+            dirty: git(&["status", "--porcelain"]).is_some_and(|changes| !changes.is_empty()),
+            machine: Machine::detect(),
+            roofline,
+        }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Continues an earlier run under its name.
+    pub fn resumed(self, id: &str) -> Self {
+        Run { id: id.into(), ..self }
+    }
+
+    /// The measured limits.
+    pub fn roofline(&self) -> Option<&Roofline> {
+        self.roofline.as_ref()
+    }
+
+    /// The machine it runs on.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// The row of an outcome. `naive_rmse` is the error of the naive backend on the same case.
+    pub fn record(&self, place: Place, who: &Who, outcome: &Outcome, naive_rmse: Option<f64>) -> Record {
+        let problem = &place.case.problem;
+        let work = problem.work();
+        let (status, reason) = verdict(outcome);
+        let mut record = Record {
+            schema: SCHEMA_VERSION,
+            run_id: self.id.clone(),
+            time: utc_now(),
+            git_revision: self.revision.clone(),
+            git_dirty: self.dirty,
+            rustc: RUSTC.into(),
+            target_features: TARGET_FEATURES.into(),
+            suite: place.suite.into(),
+            problem: problem.to_string(),
+            family: problem.family().to_string(),
+            op: problem.name().into(),
+            dtype: problem.dtype.to_string(),
+            fill: place.case.fill.to_string(),
+            seed: place.case.seed,
+            backend: who.id.to_string(),
+            version: who.info.version.clone(),
+            device: who.info.device.clone(),
+            isa: who.info.isa.clone(),
+            threads: place.threads as u32,
+            allocation: who.declaration.allocation.to_string(),
+            contract: who.declaration.contract.to_string(),
+            numerics: who.declaration.numerics(),
+            path: who.declaration.path.to_string(),
+            status,
+            reason,
+            cache: place.cache.map_or_else(String::new, |state| state.to_string()),
+            flops: work.flops,
+            bytes: work.bytes,
+            repro: repro(place, &who.id),
+            ..Record::default()
+        };
+        if let Some(figures) = outcome.figures() {
+            record.max_abs = Some(figures.max_abs);
+            record.max_rel = Some(figures.max_rel);
+            record.rmse = Some(figures.rmse);
+            record.ulp_p99 = Some(figures.ulp_p99);
+            record.ulp_max = Some(figures.ulp_max);
+            record.error_over_bound = Some(figures.error_over_bound);
+            record.cosine = Some(figures.cosine);
+            record.error_vs_naive = naive_rmse.filter(|&naive| naive > 0.0).map(|naive| figures.rmse / naive);
+            if let Some(worst) = &figures.worst {
+                record.worst_index = worst.place();
+                record.worst_expected = Some(worst.expected);
+                record.worst_got = Some(worst.got);
+            }
+        }
+        if let Outcome::Measured(_, measurement) = outcome {
+            self.add_times(&mut record, place, measurement);
+        }
+        record
+    }
+
+    fn add_times(&self, record: &mut Record, place: Place, measurement: &Measurement) {
+        let Some(summary) = measurement.samples.summary() else { return };
+        let seconds = summary.median.max(1) as f64 * 1e-9;
+        record.method = "wall".into();
+        record.iterations = Some(measurement.samples.iterations);
+        record.samples = Some(summary.slices as u32);
+        record.min_ns = Some(summary.min);
+        record.p10_ns = Some(summary.p10);
+        record.median_ns = Some(summary.median);
+        record.p90_ns = Some(summary.p90);
+        record.mean_ns = Some(summary.mean);
+        record.mad_ns = Some(summary.mad);
+        record.gflops = Some(record.flops as f64 / seconds / 1e9);
+        record.gb_per_s = Some(record.bytes as f64 / seconds / 1e9);
+        if let Some((reference, ratio)) = &measurement.against {
+            record.reference = reference.clone();
+            // The ratio is of times; the speed-up is its inverse.
+            record.speedup = Some(1.0 / ratio.estimate);
+            record.speedup_low = Some(1.0 / ratio.high);
+            record.speedup_high = Some(1.0 / ratio.low);
+        }
+        let demand = Demand::from(&place.case.problem);
+        let peaks = self.roofline.as_ref().and_then(|roofline| roofline.at(place.threads));
+        if let Some(limit) = peaks.and_then(|peaks| limit(demand, measurement.working_set, peaks)) {
+            record.roofline_percent = Some(100.0 * limit.share(summary.median as f64));
+            if limit.is_doubtful(summary.median as f64) {
+                record.reason = format!("beyond the measured limit ({}): the limit is in doubt", limit.name);
+            }
+            record.roofline_limit = limit.name;
+        }
+        record.peak_memory = measurement.peak_memory;
+        record.load = measurement.health.load;
+        record.clock_mhz = measurement.health.mhz;
+        record.steal_percent = measurement.health.steal_percent;
+        record.contaminated = Some(measurement.samples.dropped() as u32);
+        if measurement.samples.contaminated() {
+            record.reason = "too few undisturbed slices: all are counted".into();
+        }
+    }
+
+    /// The slices behind a record's times.
+    pub fn samples(record: &Record, outcome: &Outcome) -> Vec<SampleRow> {
+        let Outcome::Measured(_, measurement) = outcome else { return Vec::new() };
+        let samples = &measurement.samples;
+        let slices: Vec<(u64, u64)> =
+            samples.slices.iter().map(|slice| (samples.iterations, slice.ns)).collect();
+        let rows = SampleRow::of(record, &slices).into_iter().zip(&samples.slices);
+        // The round, not the place in the list: slices of one round are neighbours in time.
+        rows.map(|(row, slice)| SampleRow { slice: slice.round as u32, ..row }).collect()
+    }
+
+    /// Machine, software and backends of the run.
+    pub fn environment(&self, registry: &Registry, seeds: Vec<u64>) -> Environment {
+        let size = |bytes: Option<u64>, name: &str| bytes.map(|b| format!("{name} {} KiB", b / 1024));
+        let caches = &self.machine.caches;
+        let caches = [size(caches.l1d, "L1d"), size(caches.l2, "L2"), size(caches.l3, "L3")];
+        Environment {
+            schema: SCHEMA_VERSION,
+            run_id: self.id.clone(),
+            command: std::env::args().collect::<Vec<_>>().join(" "),
+            seeds,
+            machine: touchstone_reports::Machine {
+                cpu: self.machine.cpu.clone().unwrap_or_default(),
+                cores: Some(self.machine.cores as u32),
+                memory_bytes: self.machine.memory,
+                os: self.machine.os.clone(),
+                kernel: self.machine.kernel.clone().unwrap_or_default(),
+                caches: caches.into_iter().flatten().collect::<Vec<_>>().join(", "),
+            },
+            software: Software {
+                touchstone: env!("CARGO_PKG_VERSION").into(),
+                git_revision: self.revision.clone(),
+                git_dirty: self.dirty,
+                rustc: RUSTC.into(),
+                features: features(),
+            },
+            backends: backends(registry),
+            roofline: self.roofline.iter().flat_map(|roofline| &roofline.peaks).map(limits).collect(),
+        }
+    }
+}
+
+/// Version of the compiler, as the build script found it.
+const RUSTC: &str = env!("TOUCHSTONE_RUSTC");
+
+/// Instruction sets that the compiler was allowed everywhere. Kernels use more, chosen at run time.
+const TARGET_FEATURES: &str = env!("TOUCHSTONE_TARGET_FEATURES");
+
+fn features() -> Vec<String> {
+    let features = [
+        ("candle", cfg!(feature = "candle")),
+        ("candle-cuda", cfg!(feature = "candle-cuda")),
+        ("candle-metal", cfg!(feature = "candle-metal")),
+        ("libtorch", cfg!(feature = "libtorch")),
+    ];
+    features.into_iter().filter(|(_, on)| *on).map(|(name, _)| name.to_string()).collect()
+}
+
+fn backends(registry: &Registry) -> Vec<BackendEntry> {
+    let present = registry.present().iter().map(|backend| {
+        let info = backend.info();
+        BackendEntry {
+            id: backend.id().to_string(),
+            present: true,
+            version: info.version,
+            device: info.device,
+            isa: info.isa,
+            threads: Some(info.threads as u32),
+            ..BackendEntry::default()
+        }
+    });
+    let absent = registry.absent().iter().map(|absent| BackendEntry {
+        id: absent.id.to_string(),
+        present: false,
+        reason: absent.reason.clone(),
+        ..BackendEntry::default()
+    });
+    present.chain(absent).collect()
+}
+
+fn limits(peaks: &crate::timing::roofline::Peaks) -> RooflineEntry {
+    let memory = peaks.levels.last();
+    // The level before main memory.
+    let cache = peaks.levels.iter().rev().nth(1);
+    RooflineEntry {
+        threads: peaks.threads as u32,
+        device: "cpu".into(),
+        fma_gflops: Some(peaks.fma_gflops),
+        read_gb_s: memory.map(|level| level.read_gb_s),
+        copy_gb_s: memory.map(|level| level.copy_gb_s),
+        nt_copy_gb_s: memory.map(|level| level.nt_copy_gb_s),
+        cache_read_gb_s: cache.map(|level| level.read_gb_s),
+        cache_copy_gb_s: cache.map(|level| level.copy_gb_s),
+    }
+}
+
+/// Status and reason of an outcome.
+fn verdict(outcome: &Outcome) -> (Status, String) {
+    match outcome {
+        Outcome::Passed(_) | Outcome::Measured(..) => (Status::Passed, String::new()),
+        Outcome::Failed { why, .. } => (Status::Failed, why.to_string()),
+        Outcome::Suspect { why, .. } => (Status::Suspect, why.clone()),
+        Outcome::Unsupported { reason } => (Status::Unsupported, reason.clone()),
+        Outcome::Known { issue, why, .. } => (Status::Known, format!("{issue}: {why}")),
+        Outcome::NoLongerFails { issue, .. } => {
+            (Status::Failed, format!("known issue '{issue}' no longer fails here: remove its entry"))
+        }
+        Outcome::Error { message } => (Status::Error, message.clone()),
+        Outcome::Timeout { message } => (Status::Timeout, message.clone()),
+    }
+}
+
+/// A command that does this row again.
+pub fn repro(place: Place, backend: &BackendId) -> String {
+    format!("touchstone repro '{}' --backend {backend} --threads {}", place.case, place.threads)
+}
+
+/// Now in UTC, as RFC 3339.
+pub fn utc_now() -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days as i64);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+}
+
+/// Year, month and day of a number of days since 1970-01-01 (Hinnant 2013, *chrono-compatible
+/// low-level date algorithms*: years begin in March, so that the leap day comes last).
+fn civil(days: i64) -> (i64, i64, i64) {
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let day_of_era = z.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::civil;
+
+    #[test]
+    fn days_become_dates() {
+        assert_eq!(civil(0), (1970, 1, 1));
+        assert_eq!(civil(19_782), (2024, 2, 29));
+        assert_eq!(civil(20_778), (2026, 11, 21));
+    }
+}

@@ -1,0 +1,535 @@
+//! A worker process, seen from the driver.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use touchstone_kernels::{Outputs, Problem};
+
+use super::exchange::{self, ExchangeError};
+use super::protocol::{Greeting, Preparation, ProtocolError, Request, Response};
+use super::sampler::Subject;
+use crate::case::Case;
+use crate::machine;
+
+/// How to start a worker.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The executable.
+    pub exe: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Variables added to its environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Threads it may use.
+    pub threads: usize,
+    /// Longest time for one answer.
+    pub timeout: Duration,
+}
+
+impl Launch {
+    /// A worker of `exe` with `args` on `threads` threads and a minute for each answer.
+    pub fn new(
+        exe: impl Into<PathBuf>,
+        args: impl IntoIterator<Item = impl Into<OsString>>,
+        threads: usize,
+    ) -> Self {
+        Launch {
+            exe: exe.into(),
+            args: args.into_iter().map(Into::into).collect(),
+            env: Vec::new(),
+            threads,
+            timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How libraries are told their number of threads: OpenMP (libtorch), MKL, rayon (candle), OpenBLAS,
+/// Accelerate.
+const THREAD_VARIABLES: [&str; 5] = [
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+];
+
+/// Keeps glibc from handing freed memory back to the system: a result allocated in each call
+/// would otherwise cost a page fault per 4 KiB, more than many kernels. 16 GiB stands for "never".
+const ALLOCATOR: [(&str, &str); 2] =
+    [("MALLOC_TRIM_THRESHOLD_", "17179869184"), ("MALLOC_MMAP_THRESHOLD_", "17179869184")];
+
+/// What can go wrong with a worker.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// It cannot be started.
+    #[error("{exe}: cannot be started: {source}")]
+    Spawn {
+        /// The executable.
+        exe: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// It said something that is not of the protocol. It has been killed.
+    #[error("{worker}: {source}")]
+    Protocol {
+        /// Its backend, or its executable before the greeting.
+        worker: String,
+        /// What does not fit.
+        source: ProtocolError,
+    },
+    /// It answered, but not to what was asked. It has been killed.
+    #[error("{worker}: '{response}' is no answer to '{request}'")]
+    Answer {
+        /// Its backend.
+        worker: String,
+        /// What was asked.
+        request: String,
+        /// What it said.
+        response: String,
+    },
+    /// It did not answer in time. It has been killed.
+    #[error("{worker}: no answer to '{request}' within {} s", .timeout.as_secs_f64())]
+    Timeout {
+        /// Its backend, or its executable before the greeting.
+        worker: String,
+        /// What was asked.
+        request: String,
+        /// The time it had.
+        timeout: Duration,
+    },
+    /// It ended.
+    #[error("{worker}: died of '{request}' ({status}){}", tail(.stderr))]
+    Died {
+        /// Its backend, or its executable before the greeting.
+        worker: String,
+        /// What was asked.
+        request: String,
+        /// How it ended.
+        status: String,
+        /// The end of what it wrote to standard error.
+        stderr: String,
+    },
+    /// It refused a request, and lives on.
+    #[error("{worker}: {message}")]
+    Refused {
+        /// Its backend.
+        worker: String,
+        /// Why.
+        message: String,
+    },
+    /// Its results cannot be read.
+    #[error("{worker}: {source}")]
+    Outputs {
+        /// Its backend.
+        worker: String,
+        /// What is wrong with them.
+        source: ExchangeError,
+    },
+    /// There is no place for its results.
+    #[error("{worker}: no temporary directory for results: {source}")]
+    Directory {
+        /// Its backend.
+        worker: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+fn tail(stderr: &str) -> String {
+    if stderr.is_empty() { String::new() } else { format!("; its last words:\n{stderr}") }
+}
+
+/// What a worker says to a case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It is prepared.
+    Ready(Preparation),
+    /// Its backend does not compute exactly this problem.
+    Unsupported {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A running worker. Dropping it kills the process.
+#[derive(Debug)]
+pub struct Worker {
+    child: Child,
+    stdin: ChildStdin,
+    lines: Receiver<Vec<u8>>,
+    stderr: Arc<Mutex<VecDeque<u8>>>,
+    stderr_reader: JoinHandle<()>,
+    greeting: Option<Greeting>,
+    name: String,
+    timeout: Duration,
+}
+
+/// Bytes of standard error that are kept.
+const STDERR_TAIL: usize = 4096;
+
+/// Longest line that a worker may write. Longer ones are cut, and then do not parse.
+const LONGEST_LINE: u64 = 1 << 16;
+
+/// Time for a dying process to be reaped and its last words to arrive.
+const DYING: Duration = Duration::from_secs(2);
+
+impl Worker {
+    /// Starts a worker and waits for its greeting.
+    ///
+    /// # Errors
+    /// [`DriverError`] when it cannot be started, dies, is silent or speaks another version.
+    pub fn spawn(launch: &Launch) -> Result<Worker, DriverError> {
+        let threads = launch.threads.to_string();
+        let mut command = Command::new(&launch.exe);
+        command
+            .args(&launch.args)
+            .envs(THREAD_VARIABLES.map(|name| (name, &threads)))
+            .envs(ALLOCATOR)
+            .envs(launch.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        // In a process group of its own, Ctrl-C on the terminal reaches the driver alone, which then
+        // ends in good order.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let spawn = |source| DriverError::Spawn { exe: launch.exe.clone(), source };
+        let mut child = command.spawn().map_err(spawn)?;
+        let missing = || spawn(std::io::Error::other("no pipe"));
+        let stdin = child.stdin.take().ok_or_else(missing)?;
+        let stdout = child.stdout.take().ok_or_else(missing)?;
+        let stderr = child.stderr.take().ok_or_else(missing)?;
+
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            let mut stdout = BufReader::new(stdout);
+            loop {
+                let mut line = Vec::new();
+                match (&mut stdout).take(LONGEST_LINE).read_until(b'\n', &mut line) {
+                    Ok(1..) if sender.send(line).is_ok() => {}
+                    _ => break,
+                }
+            }
+        });
+        let kept = Arc::new(Mutex::new(VecDeque::new()));
+        let stderr_reader = thread::spawn({
+            let kept = Arc::clone(&kept);
+            move || keep_tail(stderr, &kept)
+        });
+        let mut worker = Worker {
+            child,
+            stdin,
+            lines,
+            stderr: kept,
+            stderr_reader,
+            greeting: None,
+            name: launch.exe.display().to_string(),
+            timeout: launch.timeout,
+        };
+        let line = worker.line("greeting")?;
+        let greeting: Greeting = line.parse().map_err(|source| worker.broken(source))?;
+        worker.name = greeting.backend.to_string();
+        worker.greeting = Some(greeting);
+        Ok(worker)
+    }
+
+    /// Who it is. Nothing only while it starts.
+    pub fn greeting(&self) -> Option<&Greeting> {
+        self.greeting.as_ref()
+    }
+
+    /// Its backend.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sets the longest time for one answer.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
+    /// Asks, and waits for the answer. `error` replies become [`DriverError::Refused`].
+    ///
+    /// # Errors
+    /// [`DriverError`]; after all but `Refused` the worker is dead.
+    pub fn request(&mut self, request: &Request) -> Result<Response, DriverError> {
+        let text = request.to_string();
+        // A dead worker's pipe breaks; its end is found and explained when no line comes.
+        let _ = writeln!(self.stdin, "{text}").and_then(|()| self.stdin.flush());
+        let line = self.line(&text)?;
+        match line.parse().map_err(|source| self.broken(source))? {
+            Response::Error { message } => Err(DriverError::Refused { worker: self.name.clone(), message }),
+            response => Ok(response),
+        }
+    }
+
+    /// Prepares `entries` copies of a case.
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    pub fn prepare(&mut self, case: &Case, entries: usize) -> Result<Readiness, DriverError> {
+        machine::reset_peak_resident(self.pid());
+        let request = Request::Prepare { entries, case: case.to_string() };
+        match self.request(&request)? {
+            Response::Prepared(preparation) => Ok(Readiness::Ready(preparation)),
+            Response::Unsupported { reason } => Ok(Readiness::Unsupported { reason }),
+            response => Err(self.unexpected(&request, &response)),
+        }
+    }
+
+    /// The results of the last iteration.
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    pub fn outputs(&mut self, problem: &Problem) -> Result<Outputs, DriverError> {
+        let directory = tempfile::tempdir()
+            .map_err(|source| DriverError::Directory { worker: self.name.clone(), source })?;
+        let path = directory.path().join("outputs.safetensors");
+        let request = Request::Outputs { path: path.to_string_lossy().into_owned() };
+        match self.request(&request)? {
+            Response::Wrote { .. } => exchange::read(&path, problem)
+                .map_err(|source| DriverError::Outputs { worker: self.name.clone(), source }),
+            response => Err(self.unexpected(&request, &response)),
+        }
+    }
+
+    /// Frees what was prepared.
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    pub fn release(&mut self) -> Result<(), DriverError> {
+        match self.request(&Request::Release)? {
+            Response::Released => Ok(()),
+            response => Err(self.unexpected(&Request::Release, &response)),
+        }
+    }
+
+    /// Largest resident memory of the process since the last `prepare`, in bytes.
+    pub fn peak_resident(&self) -> Option<u64> {
+        machine::peak_resident(self.pid())
+    }
+
+    fn line(&mut self, request: &str) -> Result<String, DriverError> {
+        match self.lines.recv_timeout(self.timeout) {
+            Ok(line) => Ok(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_string()),
+            Err(RecvTimeoutError::Timeout) => {
+                self.kill();
+                Err(DriverError::Timeout {
+                    worker: self.name.clone(),
+                    request: request.into(),
+                    timeout: self.timeout,
+                })
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(DriverError::Died {
+                worker: self.name.clone(),
+                request: request.into(),
+                status: self.reap().map_or_else(|| "still running".into(), |status| status.to_string()),
+                stderr: self.last_words(),
+            }),
+        }
+    }
+
+    fn broken(&mut self, source: ProtocolError) -> DriverError {
+        self.kill();
+        DriverError::Protocol { worker: self.name.clone(), source }
+    }
+
+    fn unexpected(&mut self, request: &Request, response: &Response) -> DriverError {
+        self.kill();
+        DriverError::Answer {
+            worker: self.name.clone(),
+            request: request.to_string(),
+            response: response.to_string(),
+        }
+    }
+
+    /// The status of a process that has closed its output; it is killed when it does not end by itself.
+    fn reap(&mut self) -> Option<ExitStatus> {
+        let deadline = Instant::now() + DYING;
+        while Instant::now() < deadline {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Some(status);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.kill();
+        self.child.try_wait().ok().flatten()
+    }
+
+    fn last_words(&self) -> String {
+        let deadline = Instant::now() + DYING;
+        while !self.stderr_reader.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let kept = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes: Vec<u8> = kept.iter().copied().collect();
+        String::from_utf8_lossy(&bytes).trim().to_string()
+    }
+
+    fn kill(&mut self) {
+        // Both fail only when the process is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Subject for Worker {
+    type Error = DriverError;
+
+    fn run(&mut self, untimed: u64, timed: u64) -> Result<u64, DriverError> {
+        let request = Request::Run { untimed, timed };
+        match self.request(&request)? {
+            Response::Ran { ns } => Ok(ns),
+            response => Err(self.unexpected(&request, &response)),
+        }
+    }
+
+    fn involuntary_switches(&self) -> Option<u64> {
+        machine::involuntary_switches(self.pid())
+    }
+}
+
+fn keep_tail(mut stderr: impl Read, kept: &Mutex<VecDeque<u8>>) {
+    let mut buffer = [0; 1024];
+    while let Ok(count @ 1..) = stderr.read(&mut buffer) {
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend(&buffer[..count]);
+        let surplus = kept.len().saturating_sub(STDERR_TAIL);
+        kept.drain(..surplus);
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::super::sampler::{Effort, sample};
+    use super::*;
+
+    const GREETING: &str = "echo touchstone-worker 1 backend=shell threads=2 isa=none version=1 device=sh";
+
+    /// A worker written in shell.
+    fn shell(script: &str) -> Launch {
+        let mut launch = Launch::new("/bin/sh", ["-c", script], 2);
+        launch.timeout = Duration::from_secs(30);
+        launch
+    }
+
+    fn impatient(script: &str) -> Launch {
+        Launch { timeout: Duration::from_millis(300), ..shell(script) }
+    }
+
+    fn alive(pid: u32) -> bool {
+        std::path::Path::new(&format!("/proc/{pid}")).exists()
+    }
+
+    #[test]
+    fn any_language_can_join() {
+        let script = format!(
+            "{GREETING}; while read -r request rest; do case $request in
+               prepare) echo prepared entries=1 bytes=8 contract=normwise probabilities=f32 tables=f32 \
+                        flushes_subnormals=false allocation=per_call path=sh colour=blue;;
+               run) set -- $rest; echo ran $(($2 * 3000000));;
+               outputs) echo error no \"$rest\";;
+               release) echo released;;
+               quit) echo bye; exit;;
+             esac; done"
+        );
+        let mut worker = Worker::spawn(&shell(&script)).unwrap();
+        assert_eq!(worker.name(), "shell");
+        assert_eq!(worker.greeting().unwrap().info.threads, 2);
+        let case: Case = "softmax f32 shape=1".parse().unwrap();
+        let Readiness::Ready(ready) = worker.prepare(&case, 1).unwrap() else { panic!() };
+        assert_eq!((ready.entries, ready.bytes), (1, 8));
+        let refused = worker.outputs(&case.problem).unwrap_err();
+        assert!(matches!(&refused, DriverError::Refused { message, .. } if message.starts_with("no /")));
+        // It claims more time than passes: the samples are there, but marked.
+        let sampling = sample(std::slice::from_mut(&mut worker), &Effort::default(), 1, &|| false);
+        let samples = sampling.samples[0].as_ref().unwrap();
+        assert!(samples.contaminated());
+        assert_eq!((samples.iterations, samples.summary().unwrap().median), (1, 3_000_000));
+        worker.release().unwrap();
+        assert_eq!(worker.request(&Request::Quit).unwrap(), Response::Bye);
+    }
+
+    #[test]
+    fn the_environment_says_how_many_threads() {
+        let script = format!(
+            "{GREETING}; read -r _; echo error $OMP_NUM_THREADS $MKL_NUM_THREADS \
+             $RAYON_NUM_THREADS $MALLOC_TRIM_THRESHOLD_ $OWN; read -r _"
+        );
+        let mut launch = shell(&script);
+        launch.env.push(("OWN".into(), "mine".into()));
+        let mut worker = Worker::spawn(&launch).unwrap();
+        let error = worker.release().unwrap_err();
+        assert_eq!(error.to_string(), "shell: 2 2 2 17179869184 mine");
+    }
+
+    #[test]
+    fn a_hanging_worker_is_killed() {
+        let mut worker = Worker::spawn(&shell(&format!("{GREETING}; exec sleep 1000"))).unwrap();
+        worker.set_timeout(Duration::from_millis(200));
+        let pid = worker.pid();
+        let error = worker.run(1, 10).unwrap_err();
+        assert!(matches!(&error, DriverError::Timeout { request, .. } if request == "run 1 10"), "{error}");
+        assert!(!alive(pid));
+        assert!(matches!(worker.run(1, 10), Err(DriverError::Died { .. })));
+        let silent = Worker::spawn(&impatient("exec sleep 1000")).unwrap_err();
+        assert!(matches!(&silent, DriverError::Timeout { request, .. } if request == "greeting"), "{silent}");
+    }
+
+    #[test]
+    fn a_dead_worker_leaves_its_last_words() {
+        let script = format!("{GREETING}; read -r _; echo out of luck >&2; exit 7");
+        let mut worker = Worker::spawn(&shell(&script)).unwrap();
+        let error = worker.run(1, 10).unwrap_err();
+        let DriverError::Died { status, stderr, .. } = &error else { panic!("{error}") };
+        assert_eq!((status.as_str(), stderr.as_str()), ("exit status: 7", "out of luck"));
+        let long = "i=0; while [ $i -lt 3000 ]; do echo line $i >&2; i=$((i+1)); done; exit 1";
+        let DriverError::Died { stderr, .. } = Worker::spawn(&shell(long)).unwrap_err() else { panic!() };
+        assert!(stderr.len() <= STDERR_TAIL && stderr.ends_with("line 2999"));
+    }
+
+    #[test]
+    fn strangers_are_refused() {
+        let missing = Worker::spawn(&Launch::new("/no/such/worker", [""; 0], 1)).unwrap_err();
+        assert!(missing.to_string().starts_with("/no/such/worker: cannot be started"), "{missing}");
+        let version = Worker::spawn(&shell("echo touchstone-worker 2 x; read -r _")).unwrap_err();
+        assert!(
+            matches!(version, DriverError::Protocol { source: ProtocolError::Version { .. }, .. }),
+            "{version}"
+        );
+        for other in ["echo hello; read -r _", "head -c 1000000 /dev/zero; read -r _"] {
+            let other = Worker::spawn(&shell(other)).unwrap_err();
+            assert!(matches!(other, DriverError::Protocol { .. }), "{other}");
+        }
+        let mut confused =
+            Worker::spawn(&shell(&format!("{GREETING}; read -r _; echo bye; read -r _"))).unwrap();
+        let error = confused.run(1, 1).unwrap_err();
+        assert_eq!(error.to_string(), "shell: 'bye' is no answer to 'run 1 1'");
+    }
+
+    #[test]
+    fn dropping_kills() {
+        let worker = Worker::spawn(&shell(&format!("{GREETING}; exec sleep 1000"))).unwrap();
+        let pid = worker.pid();
+        drop(worker);
+        assert!(!alive(pid));
+    }
+}

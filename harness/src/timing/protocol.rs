@@ -1,0 +1,493 @@
+//! The line protocol between the driver and a timing worker, version 1.
+//!
+//! A worker is a process that computes problems with one backend at one thread count. It reads
+//! requests from its standard input and writes replies to its standard output, each one line of
+//! UTF-8 ended by a line feed. Standard output carries nothing else; standard error is free text
+//! that the driver shows when the worker dies. A worker in any language can join a comparison by
+//! speaking this.
+//!
+//! ## A conversation
+//! ```text
+//! worker  touchstone-worker 1 backend=naive threads=1 isa=scalar version=0.1.0 device=Intel%20Xeon
+//! driver  prepare 1 softmax f32 shape=4x1024 fill=normal seed=7
+//! worker  prepared entries=1 bytes=32768 contract=componentwise probabilities=f32 tables=f32 flushes_subnormals=false allocation=reused path=naive
+//! driver  run 1 100
+//! worker  ran 2031877
+//! driver  outputs /tmp/outputs.safetensors
+//! worker  wrote 1
+//! driver  prepare 1 softmax f32 shape=4x0x fill=normal seed=7
+//! worker  error shape=4x0x: expected dimensions such as 4x1024
+//! driver  release
+//! worker  released
+//! driver  quit
+//! worker  bye
+//! ```
+//!
+//! ## Greeting
+//! The worker speaks first: `touchstone-worker`, the version of the protocol, and fields saying
+//! who it is ([`Greeting`]). A driver that does not know the version stops there.
+//!
+//! ## Requests and their replies
+//! | request | reply | meaning |
+//! |---|---|---|
+//! | `prepare <entries> <case>` | `prepared …` | Builds the inputs of the case from its text alone and prepares `entries` copies of the problem that share no memory: 1 for a hot cache, more for a cold one. Replaces what was prepared before. Runs the problem at least once, so that no first-time cost is left. |
+//! | | `unsupported <reason>` | The backend does not compute exactly this problem. |
+//! | `run <untimed> <timed>` | `ran <ns>` | Runs `untimed` iterations and a sync, then takes the time of [`timed` iterations, one sync] in integer nanoseconds of a monotonic clock. Each iteration takes the next entry in rotation, across requests too. |
+//! | `outputs <path>` | `wrote <tensors>` | Writes the results of the last iteration to a new safetensors file at `path`, named as the problem names its results. |
+//! | `release` | `released` | Frees what was prepared. |
+//! | `quit` | `bye` | Ends the worker. So does the end of its input. |
+//!
+//! Any request can be answered by `error <message>`; the worker lives on. Requests are answered
+//! in order, one reply each. Unknown fields in a reply are ignored, so that fields can be added
+//! without a new version.
+//!
+//! ## Text
+//! Words are separated by single spaces. A reason, message or path runs to the end of its line.
+//! In those and in the values of fields, control characters and `%` are written as the
+//! percent-encoded bytes of their UTF-8 form; in values of fields spaces are too. The decoder takes any
+//! percent-encoded byte.
+
+use std::fmt::{self, Write as _};
+use std::str::FromStr;
+
+use touchstone_kernels::{BackendId, BackendInfo, Declaration, ParseError};
+
+/// The version of the protocol that this crate speaks.
+pub const VERSION: u32 = 1;
+
+/// The first word of the greeting.
+const GREETING: &str = "touchstone-worker";
+
+/// What a driver asks of a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Prepare copies of a problem.
+    Prepare {
+        /// Copies that share no memory: 1 for a hot cache.
+        entries: usize,
+        /// The text of a case, read by the worker.
+        case: String,
+    },
+    /// Run it.
+    Run {
+        /// Iterations before the clock starts.
+        untimed: u64,
+        /// Iterations between start and stop.
+        timed: u64,
+    },
+    /// Write the results of the last iteration to a safetensors file.
+    Outputs {
+        /// Where.
+        path: String,
+    },
+    /// Free what was prepared.
+    Release,
+    /// End.
+    Quit,
+}
+
+/// What a worker answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// To `prepare`.
+    Prepared(Preparation),
+    /// To `prepare`: the backend does not compute exactly this problem.
+    Unsupported {
+        /// Why.
+        reason: String,
+    },
+    /// To `run`.
+    Ran {
+        /// Nanoseconds of the timed iterations together.
+        ns: u64,
+    },
+    /// To `outputs`.
+    Wrote {
+        /// Tensors in the file.
+        tensors: usize,
+    },
+    /// To `release`.
+    Released,
+    /// To `quit`.
+    Bye,
+    /// To anything.
+    Error {
+        /// What went wrong.
+        message: String,
+    },
+}
+
+/// The first line of a worker: who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    /// The backend.
+    pub backend: BackendId,
+    /// Its version, device, instruction set and threads.
+    pub info: BackendInfo,
+}
+
+/// What a worker has prepared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preparation {
+    /// Copies of the problem in rotation.
+    pub entries: usize,
+    /// Bytes of operands and results of all copies together: the working set of a rotation.
+    pub bytes: u64,
+    /// What the backend promises about its numerics on this problem.
+    pub declaration: Declaration,
+}
+
+/// A line that is not of this protocol.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProtocolError {
+    /// Another version.
+    #[error("the worker speaks version {found} of the protocol, this driver version {VERSION}")]
+    Version {
+        /// The worker's version.
+        found: String,
+    },
+    /// A line that cannot be understood.
+    #[error("'{line}': expected {expected}")]
+    Line {
+        /// The line.
+        line: String,
+        /// What it should have been.
+        expected: &'static str,
+    },
+    /// A field that is missing.
+    #[error("'{line}': the field '{key}' is missing")]
+    Missing {
+        /// The line.
+        line: String,
+        /// The field.
+        key: &'static str,
+    },
+    /// A value that cannot be understood.
+    #[error(transparent)]
+    Value(#[from] ParseError),
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Request::Prepare { entries, case } => write!(f, "prepare {entries} {}", Text(case)),
+            Request::Run { untimed, timed } => write!(f, "run {untimed} {timed}"),
+            Request::Outputs { path } => write!(f, "outputs {}", Text(path)),
+            Request::Release => f.write_str("release"),
+            Request::Quit => f.write_str("quit"),
+        }
+    }
+}
+
+impl FromStr for Request {
+    type Err = ProtocolError;
+
+    fn from_str(line: &str) -> Result<Self, ProtocolError> {
+        let wrong = |expected| ProtocolError::Line { line: line.into(), expected };
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
+            "prepare" => {
+                let expected = "prepare <entries, at least 1> <case>";
+                let (entries, case) = rest.split_once(' ').ok_or_else(|| wrong(expected))?;
+                let entries = entries.parse().ok().filter(|&n| n > 0).ok_or_else(|| wrong(expected))?;
+                Ok(Request::Prepare { entries, case: decode(case).ok_or_else(|| wrong(expected))? })
+            }
+            "run" => {
+                let expected = "run <untimed iterations> <timed iterations, at least 1>";
+                let (untimed, timed) = rest.split_once(' ').ok_or_else(|| wrong(expected))?;
+                let timed = timed.parse().ok().filter(|&n| n > 0);
+                match (untimed.parse(), timed) {
+                    (Ok(untimed), Some(timed)) => Ok(Request::Run { untimed, timed }),
+                    _ => Err(wrong(expected)),
+                }
+            }
+            "outputs" => {
+                let path = decode(rest).filter(|path| !path.is_empty());
+                path.map(|path| Request::Outputs { path }).ok_or_else(|| wrong("outputs <path>"))
+            }
+            "release" if rest.is_empty() => Ok(Request::Release),
+            "quit" if rest.is_empty() => Ok(Request::Quit),
+            _ => Err(wrong("prepare, run, outputs, release or quit")),
+        }
+    }
+}
+
+impl fmt::Display for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Response::Prepared(preparation) => preparation.fmt(f),
+            Response::Unsupported { reason } => write!(f, "unsupported {}", Text(reason)),
+            Response::Ran { ns } => write!(f, "ran {ns}"),
+            Response::Wrote { tensors } => write!(f, "wrote {tensors}"),
+            Response::Released => f.write_str("released"),
+            Response::Bye => f.write_str("bye"),
+            Response::Error { message } => write!(f, "error {}", Text(message)),
+        }
+    }
+}
+
+impl FromStr for Response {
+    type Err = ProtocolError;
+
+    fn from_str(line: &str) -> Result<Self, ProtocolError> {
+        let wrong = |expected| ProtocolError::Line { line: line.into(), expected };
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let text = |expected| decode(rest).ok_or_else(|| wrong(expected));
+        match word {
+            "prepared" => line.parse().map(Response::Prepared),
+            "unsupported" => Ok(Response::Unsupported { reason: text("unsupported <reason>")? }),
+            "ran" => Ok(Response::Ran { ns: rest.parse().map_err(|_| wrong("ran <nanoseconds>"))? }),
+            "wrote" => Ok(Response::Wrote { tensors: rest.parse().map_err(|_| wrong("wrote <tensors>"))? }),
+            "released" if rest.is_empty() => Ok(Response::Released),
+            "bye" if rest.is_empty() => Ok(Response::Bye),
+            "error" => Ok(Response::Error { message: text("error <message>")? }),
+            _ => Err(wrong("prepared, unsupported, ran, wrote, released, bye or error")),
+        }
+    }
+}
+
+impl fmt::Display for Greeting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BackendInfo { version, device, isa, threads } = &self.info;
+        write!(f, "{GREETING} {VERSION} backend={} threads={threads} ", self.backend)?;
+        write!(f, "isa={} version={} device={}", Value(isa), Value(version), Value(device))
+    }
+}
+
+impl FromStr for Greeting {
+    type Err = ProtocolError;
+
+    fn from_str(line: &str) -> Result<Self, ProtocolError> {
+        let wrong = || ProtocolError::Line {
+            line: line.into(),
+            expected: "touchstone-worker <version> backend=… threads=… isa=… version=… device=…",
+        };
+        let rest = line.strip_prefix(GREETING).and_then(|rest| rest.strip_prefix(' ')).ok_or_else(wrong)?;
+        let version = rest.split(' ').next().unwrap_or_default();
+        if version.parse() != Ok(VERSION) {
+            return Err(ProtocolError::Version { found: version.into() });
+        }
+        let fields = ReplyFields { line };
+        Ok(Greeting {
+            backend: fields.parse("backend")?,
+            info: BackendInfo {
+                version: fields.text("version")?,
+                device: fields.text("device")?,
+                isa: fields.text("isa")?,
+                threads: fields.number("threads")?,
+            },
+        })
+    }
+}
+
+impl fmt::Display for Preparation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Declaration { contract, probabilities, tables, flushes_subnormals, allocation, path } =
+            &self.declaration;
+        write!(f, "prepared entries={} bytes={} contract={contract} ", self.entries, self.bytes)?;
+        write!(f, "probabilities={probabilities} tables={tables} ")?;
+        write!(f, "flushes_subnormals={flushes_subnormals} allocation={allocation} path={}", Value(path))
+    }
+}
+
+impl FromStr for Preparation {
+    type Err = ProtocolError;
+
+    fn from_str(line: &str) -> Result<Self, ProtocolError> {
+        let fields = ReplyFields { line };
+        Ok(Preparation {
+            entries: fields.number("entries")?,
+            bytes: fields.number("bytes")?,
+            declaration: Declaration {
+                contract: fields.parse("contract")?,
+                probabilities: fields.parse("probabilities")?,
+                tables: fields.parse("tables")?,
+                flushes_subnormals: fields.number("flushes_subnormals")?,
+                allocation: fields.parse("allocation")?,
+                path: fields.text("path")?.into(),
+            },
+        })
+    }
+}
+
+/// The `key=value` words of a reply.
+struct ReplyFields<'a> {
+    line: &'a str,
+}
+
+impl ReplyFields<'_> {
+    fn text(&self, key: &'static str) -> Result<String, ProtocolError> {
+        self.line
+            .split(' ')
+            .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+            .and_then(decode)
+            .ok_or_else(|| ProtocolError::Missing { line: self.line.into(), key })
+    }
+
+    fn parse<T: FromStr<Err = ParseError>>(&self, key: &'static str) -> Result<T, ProtocolError> {
+        Ok(self.text(key)?.parse()?)
+    }
+
+    /// A number or truth value.
+    fn number<T: FromStr>(&self, key: &'static str) -> Result<T, ProtocolError> {
+        let text = self.text(key)?;
+        text.parse().map_err(|_| {
+            let expected = "a number, or true or false".into();
+            ParseError::Value { key: key.into(), found: text, expected }.into()
+        })
+    }
+}
+
+/// A text that runs to the end of its line.
+struct Text<'a>(&'a str);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        encode(f, self.0, |c| c.is_control() || c == '%')
+    }
+}
+
+/// The value of a field.
+struct Value<'a>(&'a str);
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        encode(f, self.0, |c| c.is_control() || c == '%' || c == ' ')
+    }
+}
+
+fn encode(f: &mut fmt::Formatter<'_>, text: &str, special: impl Fn(char) -> bool) -> fmt::Result {
+    for c in text.chars() {
+        if special(c) {
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                write!(f, "%{byte:02X}")?;
+            }
+        } else {
+            f.write_char(c)?;
+        }
+    }
+    Ok(())
+}
+
+/// The text behind percent-encoding; nothing when a `%` is not followed by two hexadecimal digits or the
+/// bytes are not UTF-8.
+fn decode(text: &str) -> Option<String> {
+    let mut pieces = text.split('%');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let digits = piece.get(..2).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend_from_slice(&piece.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    use touchstone_kernels::{Allocation, Contract, Rounded};
+
+    use super::*;
+
+    fn requests() -> impl Strategy<Value = Request> {
+        prop_oneof![
+            (1..=usize::MAX, any::<String>()).prop_map(|(entries, case)| Request::Prepare { entries, case }),
+            (any::<u64>(), 1..=u64::MAX).prop_map(|(untimed, timed)| Request::Run { untimed, timed }),
+            any::<String>()
+                .prop_filter("a path", |path| !path.is_empty())
+                .prop_map(|path| Request::Outputs { path }),
+            Just(Request::Release),
+            Just(Request::Quit),
+        ]
+    }
+
+    fn declarations() -> impl Strategy<Value = Declaration> {
+        (
+            select(Contract::ALL),
+            select(Rounded::ALL),
+            select(Rounded::ALL),
+            any::<bool>(),
+            select(Allocation::ALL),
+            any::<String>(),
+        )
+            .prop_map(|(contract, probabilities, tables, flushes_subnormals, allocation, path)| {
+                let path = path.into();
+                Declaration { contract, probabilities, tables, flushes_subnormals, allocation, path }
+            })
+    }
+
+    fn responses() -> impl Strategy<Value = Response> {
+        prop_oneof![
+            (any::<usize>(), any::<u64>(), declarations()).prop_map(|(entries, bytes, declaration)| {
+                Response::Prepared(Preparation { entries, bytes, declaration })
+            }),
+            any::<String>().prop_map(|reason| Response::Unsupported { reason }),
+            any::<u64>().prop_map(|ns| Response::Ran { ns }),
+            any::<usize>().prop_map(|tensors| Response::Wrote { tensors }),
+            Just(Response::Released),
+            Just(Response::Bye),
+            any::<String>().prop_map(|message| Response::Error { message }),
+        ]
+    }
+
+    fn greetings() -> impl Strategy<Value = Greeting> {
+        let info = (any::<String>(), any::<String>(), any::<String>(), any::<usize>())
+            .prop_map(|(version, device, isa, threads)| BackendInfo { version, device, isa, threads });
+        ("[a-z0-9/:_.-]{1,20}", info).prop_map(|(id, info)| Greeting { backend: id.parse().unwrap(), info })
+    }
+
+    proptest! {
+        #[test]
+        fn requests_survive_the_line(request in requests()) {
+            let line = request.to_string();
+            prop_assert!(!line.contains(['\n', '\r']));
+            prop_assert_eq!(line.parse(), Ok(request));
+        }
+
+        #[test]
+        fn responses_survive_the_line(response in responses()) {
+            let line = response.to_string();
+            prop_assert!(!line.contains(['\n', '\r']));
+            prop_assert_eq!(line.parse(), Ok(response));
+        }
+
+        #[test]
+        fn greetings_survive_the_line(greeting in greetings()) {
+            let line = greeting.to_string();
+            prop_assert!(!line.contains(['\n', '\r']));
+            prop_assert_eq!(line.parse(), Ok(greeting));
+        }
+
+        #[test]
+        fn no_line_panics(line in any::<String>(), word in "prepare|run|outputs|prepared|touchstone-worker 1|error") {
+            let _ = line.parse::<Request>();
+            let _ = line.parse::<Response>();
+            let line = format!("{word} {line}");
+            let _ = line.parse::<Request>();
+            let _ = line.parse::<Response>();
+            let _ = line.parse::<Greeting>();
+        }
+    }
+
+    #[test]
+    fn another_version_is_named() {
+        let found = "touchstone-worker 2 whatever=it says".parse::<Greeting>();
+        assert_eq!(found, Err(ProtocolError::Version { found: "2".into() }));
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored() {
+        let line = "touchstone-worker 1 colour=red backend=naive threads=1 isa=scalar version=1 device=cpu x";
+        assert_eq!(line.parse::<Greeting>().unwrap().backend.as_str(), "naive");
+    }
+
+    #[test]
+    fn malformed_requests_are_refused() {
+        for line in
+            ["", "prepare", "prepare 0 softmax", "run 1", "run 1 0", "run a 1", "outputs", "quit now", "%"]
+        {
+            assert!(line.parse::<Request>().is_err(), "{line:?}");
+        }
+    }
+}

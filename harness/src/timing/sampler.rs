@@ -1,0 +1,628 @@
+//! Interleaved sampling: the workers of one case take turns in short slices.
+//!
+//! A slice is a number of iterations that takes about 2 ms, calibrated once for each worker. In
+//! each round every worker runs one slice, in random order. A disturbance of seconds (another
+//! tenant, a lower clock) then meets all workers alike, and times of one round can be compared as
+//! a pair ([`Ratio::of_medians`](super::statistics::Ratio::of_medians)).
+//!
+//! A slice during which the hypervisor took time away, the scheduler put another process in the
+//! worker's place, or the clocks of worker and driver disagree is *contaminated*: it is dropped,
+//! counted, and made up for by another round while time allows. Where too few clean ones remain,
+//! all are kept and the samples are marked.
+//!
+//! What no number of slices removes is what stays the same for the life of a process: the pages
+//! that its buffers landed on, the core it was put on. Intervals are conditional on that. Only
+//! fresh processes, as the regression gate uses, average over it.
+
+use std::time::{Duration, Instant};
+
+use rand_core::SeedableRng;
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use super::statistics::{MIN_ROUNDS, Ratio, Summary, below};
+use crate::machine::{CpuTicks, cpu_mhz, load_average};
+
+/// How much to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort {
+    /// Slices wanted of each worker.
+    pub slices: usize,
+    /// Time that a slice should take.
+    pub slice_target: Duration,
+    /// Time for one worker's slices together. Slow kernels get fewer slices, but at least five.
+    pub max_time: Duration,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Effort { slices: 25, slice_target: Duration::from_millis(2), max_time: Duration::from_secs(5) }
+    }
+}
+
+/// Something that runs slices: a worker.
+pub trait Subject {
+    /// Why it cannot.
+    type Error;
+
+    /// The nanoseconds of `timed` iterations, after `untimed` others.
+    ///
+    /// # Errors
+    /// Its own. It takes no part in further rounds.
+    fn run(&mut self, untimed: u64, timed: u64) -> Result<u64, Self::Error>;
+
+    /// How often the system has taken it off its processor so far, where that is known.
+    fn involuntary_switches(&self) -> Option<u64>;
+}
+
+/// The clock and the disturbances of the machine: real, or simulated in tests.
+pub trait Surroundings {
+    /// A monotonic clock.
+    fn now(&self) -> Duration;
+
+    /// Clock ticks that the hypervisor has stolen so far, where that is known.
+    fn stolen_ticks(&self) -> Option<u64>;
+}
+
+/// This machine.
+#[derive(Debug)]
+pub struct Here(Instant);
+
+impl Here {
+    /// A clock that starts now.
+    pub fn new() -> Self {
+        Here(Instant::now())
+    }
+}
+
+impl Default for Here {
+    fn default() -> Self {
+        Here::new()
+    }
+}
+
+impl Surroundings for Here {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn stolen_ticks(&self) -> Option<u64> {
+        CpuTicks::now().map(|ticks| ticks.stolen)
+    }
+}
+
+/// One measured slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The round in which it ran: slices of different workers in the same round are a pair.
+    pub round: usize,
+    /// Nanoseconds of all its iterations together.
+    pub ns: u64,
+    /// Whether nothing is known to have disturbed it.
+    pub clean: bool,
+}
+
+/// The slices of one worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Samples {
+    /// Iterations in each slice.
+    pub iterations: u64,
+    /// Every slice but the first, in order, contaminated ones included.
+    pub slices: Vec<Slice>,
+}
+
+impl Samples {
+    /// The slices that count: the clean ones, or all when those are too few.
+    pub fn kept(&self) -> impl Iterator<Item = &Slice> {
+        let all = self.contaminated();
+        self.slices.iter().filter(move |slice| all || slice.clean)
+    }
+
+    /// Nanoseconds of each slice that counts.
+    pub fn ns(&self) -> Vec<u64> {
+        self.kept().map(|slice| slice.ns).collect()
+    }
+
+    /// Contaminated slices left out. The first slice, which is always left out, is not counted.
+    pub fn dropped(&self) -> usize {
+        self.slices.len() - self.kept().count()
+    }
+
+    /// Whether contaminated slices count because too few clean ones remained.
+    pub fn contaminated(&self) -> bool {
+        !enough(self.slices.iter().filter(|slice| slice.clean).count(), self.slices.len())
+    }
+
+    /// The distribution of the time of one iteration.
+    pub fn summary(&self) -> Option<Summary> {
+        Summary::of(&self.ns(), self.iterations)
+    }
+
+    /// The time of one iteration relative to that of `reference`, over the rounds of both: below 1
+    /// is faster. Nothing when they share fewer than five rounds.
+    ///
+    /// The rounds are those in which both slices are clean, or all when those are too few: never the
+    /// clean ones of one side with the contaminated ones of the other, which would favour the first.
+    pub fn ratio_to(&self, reference: &Samples, seed: u64) -> Option<Ratio> {
+        let time = |samples: &Samples, slice: &Slice| slice.ns as f64 / samples.iterations as f64;
+        let pairs: Vec<(&Slice, &Slice)> = self
+            .slices
+            .iter()
+            .filter_map(|mine| {
+                Some((mine, reference.slices.iter().find(|theirs| theirs.round == mine.round)?))
+            })
+            .collect();
+        let is_clean = |(mine, theirs): &(&Slice, &Slice)| mine.clean && theirs.clean;
+        let all = !enough(pairs.iter().filter(|pair| is_clean(pair)).count(), pairs.len());
+        let times: Vec<(f64, f64)> = pairs
+            .into_iter()
+            .filter(|pair| all || is_clean(pair))
+            .map(|(mine, theirs)| (time(self, mine), time(reference, theirs)))
+            .collect();
+        Ratio::of_medians(&times, seed)
+    }
+}
+
+/// Whether the clean ones of so many slices can stand for all. Where three in four are contaminated,
+/// disturbance is the state of the machine, and what is left is a selection of lucky moments.
+fn enough(clean: usize, all: usize) -> bool {
+    clean >= MIN_ROUNDS.min(all) && 4 * clean >= all
+}
+
+/// What one case gave.
+#[derive(Debug)]
+pub struct Sampling<E> {
+    /// The samples of each subject, or why it has none, in the order of the subjects.
+    pub samples: Vec<Result<Samples, E>>,
+    /// Whether it was stopped. The samples are then incomplete.
+    pub stopped: bool,
+}
+
+/// State of the machine around a measurement.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Health {
+    /// Load average of the last minute.
+    pub load: Option<f64>,
+    /// Clock of the fastest processor in MHz.
+    pub mhz: Option<f64>,
+    /// Processor time stolen by the hypervisor meanwhile, in percent.
+    pub steal_percent: Option<f64>,
+}
+
+impl Health {
+    /// Does `work`, and says how the machine was meanwhile.
+    pub fn around<T>(work: impl FnOnce() -> T) -> (T, Health) {
+        let before = CpuTicks::now();
+        let result = work();
+        let steal_percent = before.zip(CpuTicks::now()).map(|(before, now)| now.steal_percent_since(before));
+        let load = load_average().map(|[minute, ..]| minute);
+        (result, Health { load, mhz: cpu_mhz(), steal_percent })
+    }
+}
+
+/// An iteration longer than this is not preceded by an untimed one: what a slice of another worker
+/// evicted from the caches comes back within milliseconds.
+const SLOW_ITERATION: Duration = Duration::from_millis(200);
+
+/// One involuntary switch costs up to one scheduling period, about 4 ms; one in 100 ms is then within
+/// the noise that remains anyway.
+const SWITCH_ALLOWANCE: Duration = Duration::from_millis(100);
+
+/// A tick is usually 10 ms: one in a second is 1 %.
+const STEAL_ALLOWANCE: Duration = Duration::from_secs(1);
+
+/// Factor by which calibration may raise the iterations at once: a first slice of some nanoseconds is mostly
+/// the resolution of the clock.
+const CALIBRATION_STEP: u64 = 64;
+
+/// Slices of about the target's length in calibration.
+const CALIBRATIONS: usize = 4;
+
+/// Samples all subjects, which are prepared for the same case, on this machine.
+///
+/// `stop` is asked between slices. The order of turns follows from `seed`.
+pub fn sample<S: Subject>(
+    subjects: &mut [S],
+    effort: &Effort,
+    seed: u64,
+    stop: &dyn Fn() -> bool,
+) -> Sampling<S::Error> {
+    sample_in(&Here::new(), subjects, effort, seed, stop)
+}
+
+/// [`sample`] in given surroundings.
+pub fn sample_in<S: Subject>(
+    surroundings: &impl Surroundings,
+    subjects: &mut [S],
+    effort: &Effort,
+    seed: u64,
+    stop: &dyn Fn() -> bool,
+) -> Sampling<S::Error> {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let mut tracks = Vec::with_capacity(subjects.len());
+    let mut stopped = false;
+    for subject in subjects {
+        stopped |= stop();
+        tracks.push(if stopped { Track::idle(subject) } else { Track::calibrate(subject, effort) });
+    }
+
+    // One round more than wanted: the first is dropped.
+    let planned = tracks.iter().map(|track| track.wanted + 1).max().unwrap_or(0);
+    let start = surroundings.now();
+    let mut planned_end = start;
+    for round in 0..2 * planned {
+        let extra = round >= planned;
+        if !extra {
+            planned_end = surroundings.now();
+        } else if tracks.iter().all(|track| !track.lacks())
+            || surroundings.now().saturating_sub(planned_end) > effort.max_time
+        {
+            break;
+        }
+        let mut turns: Vec<usize> = (0..tracks.len())
+            .filter(|&i| if extra { tracks[i].helps(effort) } else { tracks[i].is_due(round, planned) })
+            .collect();
+        shuffle(&mut turns, &mut random);
+        for turn in turns {
+            stopped |= stop();
+            if stopped {
+                break;
+            }
+            tracks[turn].slice(surroundings, round);
+        }
+        if stopped {
+            break;
+        }
+    }
+    Sampling { samples: tracks.into_iter().map(Track::finish).collect(), stopped }
+}
+
+/// One subject's way through the rounds.
+struct Track<'a, S: Subject> {
+    subject: &'a mut S,
+    iterations: u64,
+    untimed: u64,
+    wanted: usize,
+    /// Whether the first slice, which is dropped, has run.
+    started: bool,
+    slices: Vec<Slice>,
+    failure: Option<S::Error>,
+}
+
+impl<'a, S: Subject> Track<'a, S> {
+    fn idle(subject: &'a mut S) -> Self {
+        Track {
+            subject,
+            iterations: 1,
+            untimed: 1,
+            wanted: 0,
+            started: false,
+            slices: Vec::new(),
+            failure: None,
+        }
+    }
+
+    /// Finds the iterations that fill a slice, and the slices that fit into the time.
+    fn calibrate(subject: &'a mut S, effort: &Effort) -> Self {
+        let mut track = Track::idle(subject);
+        match iterations_for(track.subject, effort.slice_target) {
+            Ok((iterations, iteration_ns)) => {
+                track.iterations = iterations;
+                track.untimed = u64::from(iteration_ns < SLOW_ITERATION.as_nanos() as u64);
+                let slice_ns = iteration_ns.saturating_mul(iterations + track.untimed).max(1);
+                let affordable = effort.max_time.as_nanos() as u64 / slice_ns;
+                let most = effort.slices.max(MIN_ROUNDS);
+                track.wanted = (affordable as usize).clamp(MIN_ROUNDS, most);
+            }
+            Err(failure) => track.failure = Some(failure),
+        }
+        track
+    }
+
+    /// Whether it takes its turn in a planned round: its slices are spread evenly over all rounds,
+    /// from the first on.
+    fn is_due(&self, round: usize, rounds: usize) -> bool {
+        let slices_before = |round: usize| (round * (self.wanted + 1)).div_ceil(rounds);
+        self.failure.is_none() && slices_before(round + 1) > slices_before(round)
+    }
+
+    /// Whether it takes part in an extra round: because it lacks slices, or as a cheap partner of
+    /// those that do.
+    fn helps(&self, effort: &Effort) -> bool {
+        self.failure.is_none() && (self.lacks() || self.wanted >= effort.slices)
+    }
+
+    fn lacks(&self) -> bool {
+        self.failure.is_none() && self.clean() < self.wanted
+    }
+
+    fn clean(&self) -> usize {
+        self.slices.iter().filter(|slice| slice.clean).count()
+    }
+
+    fn slice(&mut self, surroundings: &impl Surroundings, round: usize) {
+        let (stolen, switches) = (surroundings.stolen_ticks(), self.subject.involuntary_switches());
+        let start = surroundings.now();
+        let ns = match self.subject.run(self.untimed, self.iterations) {
+            Ok(ns) => ns,
+            Err(failure) => {
+                self.failure = Some(failure);
+                return;
+            }
+        };
+        let elapsed = surroundings.now().saturating_sub(start);
+        if !self.started {
+            self.started = true;
+            return;
+        }
+        let since = |before: Option<u64>, now: Option<u64>| {
+            before.zip(now).map_or(0, |(before, now)| now.saturating_sub(before))
+        };
+        let allowed = |one_in: Duration| ns / one_in.as_nanos() as u64;
+        let disturbed = since(stolen, surroundings.stolen_ticks()) > allowed(STEAL_ALLOWANCE)
+            || since(switches, self.subject.involuntary_switches()) > allowed(SWITCH_ALLOWANCE);
+        // The worker cannot have measured more time than has passed here, nor none at all.
+        let impossible = ns == 0 || u128::from(ns) > elapsed.as_nanos();
+        self.slices.push(Slice { round, ns, clean: !disturbed && !impossible });
+    }
+
+    fn finish(self) -> Result<Samples, S::Error> {
+        match self.failure {
+            Some(failure) => Err(failure),
+            None => Ok(Samples { iterations: self.iterations, slices: self.slices }),
+        }
+    }
+}
+
+/// The iterations that take about `target`, at least one, and the nanoseconds of one.
+fn iterations_for<S: Subject>(subject: &mut S, target: Duration) -> Result<(u64, u64), S::Error> {
+    let target = target.as_nanos() as u64;
+    let fitting_in =
+        |ns: u64, iterations: u64| (u128::from(target) * u128::from(iterations) / u128::from(ns)) as u64;
+    let mut iterations = 1;
+    loop {
+        let ns = subject.run(0, iterations)?.max(1);
+        if ns >= target / 2 || iterations >= target {
+            // Only the fastest of some slices is the kernel's own. Slices of unequal length would be
+            // disturbed unequally: a preemption weighs more in a short one, and hits a long one more often.
+            let mut fastest = ns;
+            if ns < SLOW_ITERATION.as_nanos() as u64 {
+                for _ in 1..CALIBRATIONS {
+                    fastest = fastest.min(subject.run(0, iterations)?.max(1));
+                }
+            }
+            return Ok((fitting_in(fastest, iterations).max(1), fastest / iterations));
+        }
+        iterations = fitting_in(ns, iterations)
+            .clamp(2 * iterations, CALIBRATION_STEP * iterations)
+            .min(target.max(1));
+    }
+}
+
+/// Fisher and Yates' shuffle.
+fn shuffle(turns: &mut [usize], random: &mut Xoshiro256PlusPlus) {
+    for i in (1..turns.len()).rev() {
+        turns.swap(i, below(random, i + 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+
+    /// A simulated machine: time passes only when a subject runs.
+    #[derive(Default)]
+    struct Simulation {
+        now: Cell<u64>,
+        stolen: Cell<u64>,
+        slices: Cell<usize>,
+        turns: RefCell<Vec<&'static str>>,
+    }
+
+    impl Surroundings for Simulation {
+        fn now(&self) -> Duration {
+            Duration::from_nanos(self.now.get())
+        }
+
+        fn stolen_ticks(&self) -> Option<u64> {
+            Some(self.stolen.get())
+        }
+    }
+
+    /// What happens in the n-th run; the last argument counts involuntary switches.
+    type Happening<'a> = dyn Fn(&Simulation, usize, &mut u64) -> Result<(), &'static str> + 'a;
+
+    struct Simulated<'a> {
+        name: &'static str,
+        world: &'a Simulation,
+        iteration_ns: u64,
+        switches: u64,
+        during: Box<Happening<'a>>,
+        runs: usize,
+    }
+
+    impl Subject for Simulated<'_> {
+        type Error = &'static str;
+
+        fn run(&mut self, untimed: u64, timed: u64) -> Result<u64, &'static str> {
+            self.runs += 1;
+            self.world.slices.set(self.world.slices.get() + 1);
+            self.world.turns.borrow_mut().push(self.name);
+            (self.during)(self.world, self.runs, &mut self.switches)?;
+            self.world.now.set(self.world.now.get() + self.iteration_ns * (untimed + timed));
+            Ok(self.iteration_ns * timed)
+        }
+
+        fn involuntary_switches(&self) -> Option<u64> {
+            Some(self.switches)
+        }
+    }
+
+    fn calm<'a>(name: &'static str, world: &'a Simulation, iteration_ns: u64) -> Simulated<'a> {
+        Simulated { name, world, iteration_ns, switches: 0, during: Box::new(|_, _, _| Ok(())), runs: 0 }
+    }
+
+    const GO: &dyn Fn() -> bool = &|| false;
+
+    #[test]
+    fn slices_take_about_the_target() {
+        let world = Simulation::default();
+        let mut subjects = [calm("fast", &world, 35), calm("slow", &world, 3_000_000)];
+        let sampling = sample_in(&world, &mut subjects, &Effort::default(), 1, GO);
+        assert!(!sampling.stopped);
+        let [Ok(fast), Ok(slow)] = &sampling.samples[..] else { panic!("{sampling:?}") };
+        assert!(fast.ns().iter().all(|ns| (1_900_000..=2_100_000).contains(ns)), "{fast:?}");
+        assert_eq!((fast.slices.len(), fast.dropped(), fast.contaminated()), (25, 0, false));
+        assert_eq!((slow.iterations, slow.slices.len()), (1, 25));
+        assert_eq!(slow.summary().unwrap().median, 3_000_000);
+        // Every round but the first is a pair.
+        assert_eq!(fast.slices.iter().map(|s| s.round).collect::<Vec<_>>(), (1..=25).collect::<Vec<_>>());
+        let ratio = slow.ratio_to(fast, 1).unwrap();
+        assert!((ratio.estimate - 3_000_000.0 / 35.0).abs() < 1e-6, "{ratio:?}");
+    }
+
+    #[test]
+    fn slow_kernels_get_fewer_slices_spread_over_all_rounds() {
+        let world = Simulation::default();
+        let mut subjects = [
+            calm("fast", &world, 1000),
+            calm("slow", &world, 700_000_000),
+            calm("stuck", &world, 9_000_000_000),
+        ];
+        let effort = Effort::default();
+        let sampling = sample_in(&world, &mut subjects, &effort, 1, GO);
+        let counts: Vec<usize> = sampling.samples.iter().map(|s| s.as_ref().unwrap().slices.len()).collect();
+        assert_eq!(counts, [25, 7, 5]);
+        let rounds: Vec<usize> =
+            sampling.samples[2].as_ref().unwrap().slices.iter().map(|s| s.round).collect();
+        assert!(rounds[0] > 1 && rounds.windows(2).all(|pair| pair[1] - pair[0] >= 4), "{rounds:?}");
+    }
+
+    #[test]
+    fn turns_are_random_and_reproducible() {
+        let order = |seed| {
+            let world = Simulation::default();
+            let mut subjects = [calm("a", &world, 2_000_000), calm("b", &world, 2_000_000)];
+            sample_in(&world, &mut subjects, &Effort::default(), seed, GO);
+            world.turns.take()
+        };
+        assert_eq!(order(3), order(3));
+        assert_ne!(order(3), order(4));
+        // Calibration of each, then rounds of two.
+        let first = order(3)[2 * CALIBRATIONS..].chunks(2).filter(|pair| pair[0] == "a").count();
+        assert!((5..=21).contains(&first), "{first} of 26 rounds began with a");
+        assert!(order(3)[2 * CALIBRATIONS..].chunks(2).all(|pair| pair[0] != pair[1]));
+    }
+
+    #[test]
+    fn contaminated_slices_are_dropped_counted_and_made_up_for() {
+        let world = Simulation::default();
+        let mut subjects = [
+            calm("robbed", &world, 2_000_000),
+            calm("preempted", &world, 2_000_000),
+            calm("calm", &world, 2_000_000),
+        ];
+        subjects[0].during = Box::new(|world, run, _| {
+            world.stolen.set(world.stolen.get() + u64::from(run.is_multiple_of(5)));
+            Ok(())
+        });
+        subjects[1].during = Box::new(|_, run, switches| {
+            *switches += u64::from(run.is_multiple_of(3));
+            Ok(())
+        });
+        let sampling = sample_in(&world, &mut subjects, &Effort::default(), 1, GO);
+        for (samples, least) in sampling.samples.iter().zip([5, 8, 0]) {
+            let samples = samples.as_ref().unwrap();
+            assert!(samples.ns().len() >= 25 && !samples.contaminated(), "{samples:?}");
+            assert!(samples.dropped() >= least, "{samples:?}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_clean_all_is_kept_and_marked() {
+        let world = Simulation::default();
+        let mut subjects = [calm("a", &world, 2_000_000)];
+        subjects[0].during = Box::new(|_, _, switches| {
+            *switches += 1;
+            Ok(())
+        });
+        let sampling = sample_in(&world, &mut subjects, &Effort::default(), 1, GO);
+        let samples = sampling.samples[0].as_ref().unwrap();
+        assert!(samples.contaminated() && samples.ns().len() >= 25, "{samples:?}");
+        assert_eq!(samples.dropped(), 0);
+    }
+
+    #[test]
+    fn a_worker_that_measures_more_than_passed_is_not_believed() {
+        struct Liar<'a>(&'a Simulation);
+        impl Subject for Liar<'_> {
+            type Error = ();
+            fn run(&mut self, _: u64, timed: u64) -> Result<u64, ()> {
+                self.0.now.set(self.0.now.get() + 1000);
+                Ok(2_000_000 * timed)
+            }
+            fn involuntary_switches(&self) -> Option<u64> {
+                None
+            }
+        }
+        let world = Simulation::default();
+        let sampling = sample_in(&world, &mut [Liar(&world)], &Effort::default(), 1, GO);
+        assert!(sampling.samples[0].as_ref().unwrap().contaminated());
+    }
+
+    #[test]
+    fn one_failure_does_not_stop_the_others() {
+        let world = Simulation::default();
+        let mut subjects = [
+            calm("good", &world, 2_000_000),
+            calm("bad", &world, 2_000_000),
+            calm("worse", &world, 2_000_000),
+        ];
+        subjects[1].during = Box::new(|_, run, _| if run == CALIBRATIONS + 7 { Err("died") } else { Ok(()) });
+        subjects[2].during = Box::new(|_, _, _| Err("never lived"));
+        let sampling = sample_in(&world, &mut subjects, &Effort::default(), 1, GO);
+        assert_eq!(sampling.samples[0].as_ref().unwrap().slices.len(), 25);
+        assert_eq!(sampling.samples[1], Err("died"));
+        assert_eq!(sampling.samples[2], Err("never lived"));
+        assert_eq!((subjects[1].runs, subjects[2].runs), (CALIBRATIONS + 7, 1));
+    }
+
+    #[test]
+    fn stopping_is_honoured_between_slices() {
+        for limit in [0, CALIBRATIONS, 2 * CALIBRATIONS, 2 * CALIBRATIONS + 1, 20] {
+            let world = Simulation::default();
+            let mut subjects = [calm("a", &world, 2_000_000), calm("b", &world, 2_000_000)];
+            let stop = || world.slices.get() >= limit;
+            let sampling = sample_in(&world, &mut subjects, &Effort::default(), 1, &stop);
+            assert!(sampling.stopped);
+            assert_eq!(world.slices.get(), limit);
+        }
+    }
+
+    #[test]
+    fn a_ratio_never_sets_clean_slices_of_one_against_contaminated_ones_of_the_other() {
+        let samples = |clean: fn(usize) -> bool, ns: fn(usize) -> u64| Samples {
+            iterations: 1,
+            slices: (1..=24).map(|round| Slice { round, ns: ns(round), clean: clean(round) }).collect(),
+        };
+        // Every fourth round is calm; the others take twice as long for both.
+        let time = |round: usize| if round.is_multiple_of(4) { 100 } else { 200 };
+        let noticed = samples(|round| round.is_multiple_of(4), time);
+        let unnoticed = samples(|_| true, time);
+        let missed = samples(|_| false, time);
+        for (a, b) in [(&noticed, &unnoticed), (&noticed, &missed), (&unnoticed, &missed)] {
+            for ratio in [a.ratio_to(b, 1).unwrap(), b.ratio_to(a, 1).unwrap()] {
+                assert_eq!((ratio.estimate, ratio.low, ratio.high), (1.0, 1.0, 1.0));
+            }
+        }
+        assert_eq!((noticed.ns(), noticed.dropped()), (vec![100; 6], 18));
+        assert_eq!((missed.ns().len(), missed.dropped()), (24, 0));
+    }
+
+    #[test]
+    fn nothing_to_sample() {
+        let sampling = sample::<Simulated<'_>>(&mut [], &Effort::default(), 1, GO);
+        assert!(sampling.samples.is_empty() && !sampling.stopped);
+    }
+}

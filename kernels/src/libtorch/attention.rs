@@ -1,0 +1,414 @@
+//! Scaled dot-product attention.
+//!
+//! `scaled_dot_product_attention` where the spec is query, key, value, scale, grouped heads and a
+//! mask: a window, bottom-right alignment, padding and ALiBi are masks too. A softcap, sinks or a
+//! log-sum-exp are beyond it, and composed in f32.
+//!
+//! Masks are built by `prepare` from positions and the operands `mask`, `lengths` and `slopes`, as
+//! models build them once for all their layers. A `mask` operand alone is handed over as it is, and
+//! libtorch converts a boolean one in every call.
+
+use std::ops::Range;
+
+use tch::{Device, Kind, TchError, Tensor as Torch};
+
+use super::convert::{Operands, kind, sizes};
+use super::{Step, reused};
+use crate::backend::{Declaration, Rounded};
+use crate::dtype::DType;
+use crate::error::BackendError;
+use crate::op::attention::{Attention, Mask};
+
+/// How a problem is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Path {
+    /// SDPA by the tiled kernel for CPUs.
+    Flash,
+    /// SDPA by matrix products and a softmax.
+    Math,
+    /// SDPA on a GPU, by a kernel that depends on the device.
+    Gpu,
+    /// Our own matrix products and softmax.
+    Composed,
+}
+
+impl Path {
+    /// On the CPU the rule is that of libtorch's `sdp_utils_cpp.cpp`; a test compares it with what
+    /// the library answers.
+    fn of(spec: &Attention, dtype: DType, device: Device) -> Self {
+        // ALiBi needs a mask of f32, which the GPU kernels take only with queries of f32.
+        let mask_too_wide = spec.alibi && dtype != DType::F32 && device != Device::Cpu;
+        if spec.softcap.is_some() || spec.sinks || spec.lse || mask_too_wide {
+            Path::Composed
+        } else if device != Device::Cpu {
+            Path::Gpu
+        } else if spec.head_dim == spec.v_dim && spec.q_len > 0 && spec.kv_len > 0 {
+            Path::Flash
+        } else {
+            Path::Math
+        }
+    }
+}
+
+/// The tiled kernels round the probabilities to the storage type before they meet V. The one for
+/// CPUs works on bf16 by instructions that flush subnormals.
+pub(super) fn declares(spec: &Attention, dtype: DType, device: Device) -> Declaration {
+    let path = Path::of(spec, dtype, device);
+    let declaration = match path {
+        Path::Flash => Declaration::library("sdpa flash"),
+        Path::Math => Declaration::library("sdpa math"),
+        Path::Gpu => Declaration::library("sdpa"),
+        Path::Composed => reused("composed: matmul, softmax, matmul in f32"),
+    };
+    match path {
+        Path::Flash | Path::Gpu if dtype != DType::F32 => Declaration {
+            probabilities: Rounded::Storage,
+            flushes_subnormals: path == Path::Flash && dtype == DType::BF16,
+            ..declaration
+        },
+        _ => declaration,
+    }
+}
+
+pub(super) fn prepare(spec: &Attention, operands: &Operands) -> Result<Step, BackendError> {
+    // A user's cache is a larger buffer, of which libtorch gets a view.
+    let in_use = |x: Torch| x.f_narrow(2, 0, spec.kv_len as i64);
+    let (q, k, v) = (operands.get("q")?, in_use(operands.get("k")?)?, in_use(operands.get("v")?)?);
+    if Path::of(spec, operands.dtype, operands.device) == Path::Composed {
+        let mut attention = Composed::new(spec, operands, [q, k, v])?;
+        return Ok(Box::new(move |out| attention.run(out)));
+    }
+    let (mask, is_causal) = sdpa_mask(spec, operands)?;
+    let (scale, grouped) = (f64::from(spec.scale), spec.group() > 1);
+    Ok(Box::new(move |out| {
+        let mask = mask.as_ref();
+        out[0] = Torch::f_scaled_dot_product_attention(&q, &k, &v, mask, 0.0, is_causal, scale, grouped)?;
+        Ok(())
+    }))
+}
+
+/// What SDPA is given: a mask, or whether it is to mask causally (top-left).
+fn sdpa_mask(spec: &Attention, operands: &Operands) -> Result<(Option<Torch>, bool), BackendError> {
+    let keys_are = |range: fn(&Attention, usize) -> Range<usize>| {
+        (0..spec.q_len).all(|i| spec.key_range(i) == range(spec, i))
+    };
+    let everywhere = keys_are(|spec, _| 0..spec.kv_len);
+    match (spec.alibi, spec.mask) {
+        (false, Mask::None) if everywhere => return Ok((None, false)),
+        (false, Mask::None) if keys_are(|spec, i| 0..spec.kv_len.min(i + 1)) => return Ok((None, true)),
+        (false, Mask::Boolean(_) | Mask::Additive(_)) if everywhere => {
+            return Ok((operands.optional("mask")?, false));
+        }
+        _ => {}
+    }
+    let hidden = f64::NEG_INFINITY;
+    let mask = match Masking::new(spec, operands)? {
+        Masking { visible: Some(visible), bias: Some(bias) } => bias.f_where_scalarother(&visible, hidden)?,
+        Masking { visible: Some(visible), bias: None } => Torch::f_where_scalar(&visible, 0.0, hidden)?,
+        Masking { visible: None, bias: Some(bias) } => bias,
+        Masking { visible: None, bias: None } => return Ok((None, false)),
+    };
+    // ALiBi's bias does not fit into f16 or bf16.
+    let kind = if spec.alibi { Kind::Float } else { kind(operands.dtype) };
+    Ok((Some(mask.f_to_kind(kind)?), false))
+}
+
+/// All that is added to the scores or hides them, broadcastable to [B, Hq, Lq, Lk].
+struct Masking {
+    /// Truth values.
+    visible: Option<Torch>,
+    /// In f32.
+    bias: Option<Torch>,
+}
+
+impl Masking {
+    fn new(spec: &Attention, operands: &Operands) -> Result<Self, BackendError> {
+        let (lq, lk) = (spec.q_len as i64, spec.kv_len as i64);
+
+        let in_range = |i| (0..spec.kv_len).map(move |j| spec.key_range(i).contains(&j));
+        let by_position: Vec<bool> = (0..spec.q_len).flat_map(in_range).collect();
+        let by_position = match by_position.contains(&false) {
+            true => Some(operands.upload_bool(&by_position, &[1, 1, lq, lk])?),
+            false => None,
+        };
+        let by_data = match spec.mask {
+            Mask::None | Mask::Additive(_) => None,
+            Mask::Boolean(_) => Some(operands.get("mask")?),
+            Mask::Padding => {
+                let lengths = operands.get("lengths")?.f_view([spec.batch as i64, 1, 1, 1])?;
+                Some(Torch::f_arange(lk, (Kind::Int64, operands.device))?.f_lt_tensor(&lengths)?)
+            }
+        };
+
+        let additive = match spec.mask {
+            Mask::Additive(_) => Some(operands.get("mask")?.f_to_kind(Kind::Float)?),
+            _ => None,
+        };
+        let alibi = match spec.alibi {
+            true => {
+                let slopes = operands.get("slopes")?.f_view([spec.q_heads as i64, 1, 1])?;
+                // Aligned bottom-right, whatever the causal mask is.
+                let to_keys = |i: i64| (0..lk).map(move |j| -((i + lk - lq - j).abs() as f32));
+                let minus_distance: Vec<f32> = (0..lq).flat_map(to_keys).collect();
+                Some(operands.upload_f32(&minus_distance, &[1, 1, lq, lk])?.f_mul(&slopes)?)
+            }
+            false => None,
+        };
+        Ok(Masking {
+            visible: both(by_position, by_data, Torch::f_logical_and)?,
+            bias: both(alibi, additive, Torch::f_add)?,
+        })
+    }
+
+    /// The keys that contribute nothing, an additive −∞ among the reasons.
+    fn hidden(&self) -> Result<Option<Torch>, TchError> {
+        let invisible = self.visible.as_ref().map(Torch::f_logical_not).transpose()?;
+        let minus_infinite = self.bias.as_ref().map(Torch::f_isneginf).transpose()?;
+        both(invisible, minus_infinite, Torch::f_logical_or)
+    }
+}
+
+/// Two tensors made one, where there are two.
+fn both(
+    a: Option<Torch>,
+    b: Option<Torch>,
+    join: fn(&Torch, &Torch) -> Result<Torch, TchError>,
+) -> Result<Option<Torch>, TchError> {
+    match (a, b) {
+        (Some(a), Some(b)) => join(&a, &b).map(Some),
+        (a, b) => Ok(a.or(b)),
+    }
+}
+
+/// In f32: q·scale(/softcap)·kᵀ, (tanh, ·softcap), + bias, −∞ where hidden, (a column of sinks),
+/// softmax, ·v, 0 where all is hidden. All queries of the heads that share keys are one matrix.
+struct Composed {
+    /// [B·Hkv, Hq/Hkv·Lq, D], in the storage type and scaled.
+    q: Torch,
+    scaled_q: Torch,
+    k: Wide,
+    v: Wide,
+    scale: f64,
+    softcap: Option<f64>,
+    bias: Option<Torch>,
+    /// The keys that contribute nothing, broadcastable to [B, Hq, Lq, Lk], and the queries for
+    /// which that is all of them, [B, Hq, Lq, 1]: their softmax is NaN.
+    hidden: Option<(Torch, Torch)>,
+    /// When V holds NaN or ∞.
+    special: Option<Special>,
+    scores: Scores,
+    probabilities: Scores,
+    /// [B·Hkv, Hq/Hkv·Lq, Dv], and memory for that when the result itself is not f32.
+    product_size: [i64; 3],
+    wide_out: Option<Torch>,
+}
+
+impl Composed {
+    fn new(spec: &Attention, operands: &Operands, [q, k, v]: [Torch; 3]) -> Result<Self, BackendError> {
+        let matrices = (spec.batch * spec.kv_heads) as i64;
+        let rows = (spec.group() * spec.q_len) as i64;
+        let (lk, d, dv) = (spec.kv_len as i64, spec.head_dim as i64, spec.v_dim as i64);
+        let is_f32 = operands.dtype == DType::F32;
+        let v = v.f_view([matrices, lk, dv])?;
+        let masking = Masking::new(spec, operands)?;
+        let hidden = match masking.hidden()? {
+            Some(keys) if is_true(&keys.f_any()?)? => {
+                let queries = keys.f_all_dim(-1, true)?;
+                Some((keys, queries))
+            }
+            _ => None,
+        };
+        let special = if is_true(&v.f_isfinite()?.f_all()?)? { None } else { Some(Special::new(&v)?) };
+        let softcap = spec.softcap.map(f64::from);
+        let scores = Scores::new(spec, operands)?;
+        if spec.sinks {
+            let sinks = operands.get("sinks")?.f_view([spec.q_heads as i64, 1, 1])?;
+            scores.all.f_narrow(-1, lk, 1)?.f_copy_(&sinks)?;
+        }
+        Ok(Composed {
+            q: q.f_view([matrices, rows, d])?,
+            scaled_q: operands.scratch(&[matrices, rows, d])?,
+            k: Wide::new(k.f_view([matrices, lk, d])?, operands)?,
+            v: Wide::new(v, operands)?,
+            scale: f64::from(spec.scale) / softcap.unwrap_or(1.0),
+            softcap,
+            bias: masking.bias,
+            hidden,
+            special,
+            scores,
+            probabilities: Scores::new(spec, operands)?,
+            product_size: [matrices, rows, dv],
+            wide_out: if is_f32 { None } else { Some(operands.scratch(&[matrices, rows, dv])?) },
+        })
+    }
+
+    fn run(&mut self, results: &mut [Torch]) -> Result<(), TchError> {
+        let Scores { all, of_keys, rows } = &mut self.scores;
+        self.scaled_q.f_copy_(&self.q)?;
+        let q = self.scaled_q.f_mul_scalar_(self.scale)?;
+        let _ = q.f_bmm_out(rows, &self.k.in_f32()?.f_transpose(1, 2)?)?;
+        if let Some(softcap) = self.softcap {
+            let _ = of_keys.f_tanh_()?.f_mul_scalar_(softcap)?;
+        }
+        if let Some(bias) = &self.bias {
+            let _ = of_keys.f_add_(bias)?;
+        }
+        if let Some((keys, _)) = &self.hidden {
+            let _ = of_keys.f_masked_fill_(keys, f64::NEG_INFINITY)?;
+        }
+        if let [_, lse] = results {
+            let _ = all.f_logsumexp_out(lse, -1, false)?;
+        }
+        let _ = all.f_softmax_int_out(&self.probabilities.all, -1, None::<Kind>)?;
+
+        let out = &mut results[0];
+        let mut products = match &self.wide_out {
+            Some(wide) => wide.f_alias()?,
+            None => out.f_view(self.product_size)?,
+        };
+        let p = &self.probabilities.rows;
+        match &self.special {
+            None => p.f_bmm_out(&products, self.v.in_f32()?).map(drop)?,
+            Some(special) => special.product(rows, p, &mut products)?,
+        }
+        if self.wide_out.is_some() {
+            out.f_copy_(&products.f_view_as(out)?)?;
+        }
+        if let Some((_, queries)) = &self.hidden {
+            let _ = out.f_masked_fill_(queries, 0)?;
+        }
+        Ok(())
+    }
+}
+
+/// An operand that enters products in f32: copied in each run, unless it is f32.
+struct Wide {
+    stored: Torch,
+    wide: Option<Torch>,
+}
+
+impl Wide {
+    fn new(stored: Torch, operands: &Operands) -> Result<Self, TchError> {
+        let wide = match operands.dtype {
+            DType::F32 => None,
+            _ => Some(operands.scratch(&stored.size())?),
+        };
+        Ok(Wide { stored, wide })
+    }
+
+    fn in_f32(&mut self) -> Result<&Torch, TchError> {
+        let Some(wide) = &mut self.wide else { return Ok(&self.stored) };
+        wide.f_copy_(&self.stored)?;
+        Ok(wide)
+    }
+}
+
+/// One f32 for each query and key, and for each query's sink.
+struct Scores {
+    /// [B, Hq, Lq, Lk], or Lk + 1 with sinks.
+    all: Torch,
+    /// Those of keys: a view of [B, Hq, Lq, Lk].
+    of_keys: Torch,
+    /// Those of keys: a view of [B·Hkv, Hq/Hkv·Lq, Lk].
+    rows: Torch,
+}
+
+impl Scores {
+    fn new(spec: &Attention, operands: &Operands) -> Result<Self, TchError> {
+        let columns = spec.kv_len + usize::from(spec.sinks);
+        let all = operands.scratch(&sizes(&[spec.batch, spec.q_heads, spec.q_len, columns]))?;
+        let of_keys = all.f_narrow(-1, 0, spec.kv_len as i64)?;
+        let rows = [spec.batch * spec.kv_heads, spec.group() * spec.q_len, spec.kv_len];
+        Ok(Scores { rows: of_keys.f_view(&sizes(&rows)[..])?, all, of_keys })
+    }
+}
+
+/// NaN and ∞ in V. A product spreads them from keys that contribute nothing as 0·∞, so they are
+/// taken out of it, and added where a query sees them.
+struct Special {
+    /// V with 0 in their place [B·Hkv, Lk, Dv].
+    finite: Torch,
+    /// Each of the three, and 1 where V holds it.
+    values: [(f64, Torch); 3],
+}
+
+impl Special {
+    fn new(v: &Torch) -> Result<Self, TchError> {
+        Ok(Special {
+            finite: v.f_to_kind(Kind::Float)?.f_nan_to_num(0.0, 0.0, 0.0)?,
+            values: [
+                (f64::NAN, v.f_isnan()?.f_to_kind(Kind::Float)?),
+                (f64::INFINITY, v.f_isposinf()?.f_to_kind(Kind::Float)?),
+                (f64::NEG_INFINITY, v.f_isneginf()?.f_to_kind(Kind::Float)?),
+            ],
+        })
+    }
+
+    /// Probabilities times V; a score of −∞ says that a key is not seen.
+    fn product(&self, scores: &Torch, probabilities: &Torch, out: &mut Torch) -> Result<(), TchError> {
+        let _ = probabilities.f_bmm_out(out, &self.finite)?;
+        let seen = scores.f_isneginf()?.f_logical_not()?.f_to_kind(Kind::Float)?;
+        for (value, at) in &self.values {
+            let is_met = seen.f_bmm(at)?.f_gt(0)?;
+            let _ = out.f_add_(&out.f_zeros_like()?.f_masked_fill(&is_met, *value)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_true(scalar: &Torch) -> Result<bool, TchError> {
+    Ok(scalar.f_int64_value(&[])? != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::Op;
+    use crate::operands::Inputs;
+    use crate::problem::Problem;
+
+    /// SDPA's own name of its tiled kernel in `SDPBackend`; 0 is the composition.
+    const FLASH: i64 = 1;
+
+    #[test]
+    fn path_is_the_one_that_libtorch_chooses() {
+        for dtype in DType::ALL {
+            for fields in [
+                "h=2 lq=17 d=16",
+                "h=2 lq=1 lk=40 d=64 causal=bottom_right cache=64",
+                "b=2 h=8 hkv=2 lq=5 lk=9 d=80 causal=bottom_right",
+                "h=4 hkv=1 lq=5 d=1",
+                "h=2 lq=5 lk=1 d=16 mask=bool:b1qk",
+                "b=2 h=2 lq=5 d=16 mask=float:1h1k causal=top_left",
+                "b=2 h=2 lq=5 d=16 mask=padding",
+                "h=2 lq=5 d=16 window=2,2 alibi=true",
+                "h=2 lq=5 d=16 dv=24",
+                "h=2 lq=0 lk=4 d=16",
+                "h=2 lq=4 lk=0 d=16",
+            ] {
+                let problem: Problem = format!("attention {dtype} {fields}").parse().unwrap();
+                let Op::Attention(spec) = &problem.op else { unreachable!() };
+                let zeros = problem
+                    .operands()
+                    .into_iter()
+                    .map(|o| (o.name, crate::Tensor::zeros(o.element, &o.shape)));
+                let host = Inputs::new(&problem, zeros).unwrap();
+                let operands = Operands { host: &host, device: Device::Cpu, dtype };
+                let in_use = |name| operands.get(name).unwrap().narrow(2, 0, spec.kv_len as i64);
+                let (mask, is_causal) = sdpa_mask(spec, &operands).unwrap();
+                let choice = Torch::f_internal_fused_sdp_choice(
+                    &operands.get("q").unwrap(),
+                    &in_use("k"),
+                    &in_use("v"),
+                    mask.as_ref(),
+                    0.0,
+                    is_causal,
+                    f64::from(spec.scale),
+                    spec.group() > 1,
+                );
+                let expected = if choice.unwrap() == FLASH { Path::Flash } else { Path::Math };
+                assert_eq!(Path::of(spec, dtype, Device::Cpu), expected, "{problem}");
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! softmax and log_softmax.
+
+use tch::{Kind, Tensor as Torch};
+
+use super::convert::{Operands, sizes};
+use super::{Step, reused};
+use crate::backend::Declaration;
+use crate::dtype::DType;
+use crate::error::BackendError;
+use crate::op::Softmax;
+
+pub(super) fn declares(spec: &Softmax, dtype: DType) -> Declaration {
+    reused(match (spec.scale == 1.0, dtype) {
+        (true, _) => "fused",
+        (false, DType::F32) => "composed: mul, softmax",
+        (false, _) => "composed: to f32, mul, softmax, round",
+    })
+}
+
+/// The softmax of libtorch has no scale: another one than 1 is multiplied first, in f32.
+pub(super) fn prepare(spec: &Softmax, operands: &Operands) -> Result<Step, BackendError> {
+    let x = operands.get("x")?;
+    let axis = spec.axis as i64;
+    let log = spec.log;
+    let softmax = move |x: &Torch, out: &Torch| match log {
+        false => x.f_softmax_int_out(out, axis, None::<Kind>),
+        true => x.f_log_softmax_int_out(out, axis, None::<Kind>),
+    };
+    if spec.scale == 1.0 {
+        return Ok(Box::new(move |out| softmax(&x, &out[0]).map(drop)));
+    }
+    let scale = f64::from(spec.scale);
+    let mut scaled = operands.scratch(&sizes(&spec.shape))?;
+    if operands.dtype == DType::F32 {
+        return Ok(Box::new(move |out| {
+            let _ = x.f_mul_scalar_out(&scaled, scale)?;
+            softmax(&scaled, &out[0]).map(drop)
+        }));
+    }
+    let wide = operands.scratch(&sizes(&spec.shape))?;
+    Ok(Box::new(move |out| {
+        scaled.f_copy_(&x)?;
+        let _ = scaled.f_mul_scalar_(scale)?;
+        let _ = softmax(&scaled, &wide)?;
+        out[0].f_copy_(&wide)
+    }))
+}

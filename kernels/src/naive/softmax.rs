@@ -1,0 +1,33 @@
+//! softmax and log_softmax.
+
+use ndarray::{Axis, Zip};
+
+use super::{max, sum, view, view_mut};
+use crate::dtype::Element;
+use crate::error::BackendError;
+use crate::op::Softmax;
+use crate::operands::{Inputs, Outputs};
+
+/// exp(s·x − m)/Σ exp(s·x − m), or s·x − m − log Σ exp(s·x − m), with m the maximum of s·x along
+/// the axis.
+pub(super) fn softmax<T: Element>(
+    spec: &Softmax,
+    inputs: &Inputs,
+    outputs: &mut Outputs,
+) -> Result<(), BackendError> {
+    let x = view::<T, _>(inputs, "x", spec.dims())?;
+    let mut out = view_mut::<T, _>(outputs, "out", spec.dims())?;
+    Zip::from(x.lanes(Axis(1))).and(out.lanes_mut(Axis(1))).for_each(|x, mut out| {
+        let scaled = || x.iter().map(|x| spec.scale * x.to_f32());
+        let m = scaled().fold(f32::NEG_INFINITY, max);
+        let denominator = sum(scaled().map(|x| (x - m).exp()));
+        for (x, out) in scaled().zip(&mut out) {
+            let shifted = x - m;
+            *out = T::from_f32(match spec.log {
+                false => (shifted.exp() as f64 / denominator) as f32,
+                true => (shifted as f64 - denominator.ln()) as f32,
+            });
+        }
+    });
+    Ok(())
+}

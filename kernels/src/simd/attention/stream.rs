@@ -1,0 +1,296 @@
+//! Few rows: K and V stream past, the head dimension in the lanes.
+//!
+//! With one to eight rows, as in decoding, the time is that of reading K and V once. A score is a
+//! dot product along the rows of K; the result is a sum of rows of V.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::exp2::exp2;
+use super::finish;
+use super::operands::{MaskRow, Operands};
+use super::rules::{QueryLanes, Rules};
+use super::tile::cleaned;
+use super::{Buffer, Partial, Task, hull, reserve};
+use crate::dtype::Element;
+use crate::simd::lanes::{Kernel, Lanes, MAX_LANES};
+
+/// Keys of a tile: K and V of a tile stay in L2 between the two products.
+const KEYS: usize = 64;
+
+#[derive(Default)]
+pub(super) struct Scratch {
+    q: Option<Buffer>,
+    scores: Option<Buffer>,
+}
+
+/// One task.
+pub(super) struct Stream<'a, 'b, T> {
+    pub(super) x: &'a Operands<'b, T>,
+    pub(super) task: &'a Task,
+    pub(super) clean: bool,
+    pub(super) partial: &'a mut Partial,
+    pub(super) scratch: &'a mut Scratch,
+}
+
+/// 0, 1, 2 …
+const COUNT: [f32; MAX_LANES] =
+    [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
+
+/// Calls `$block::<L, T, ROWS, COLUMNS>(row, …)` for blocks of four, two and one rows; COLUMNS
+/// is such that there are eight accumulators.
+macro_rules! in_row_blocks {
+    ($rows:expr, $block:ident($($arg:expr),*)) => {{
+        let mut row = 0;
+        while row + 4 <= $rows {
+            $block::<L, T, 4, 2>(row, $($arg),*);
+            row += 4;
+        }
+        if row + 2 <= $rows {
+            $block::<L, T, 2, 4>(row, $($arg),*);
+            row += 2;
+        }
+        if row < $rows {
+            $block::<L, T, 1, 8>(row, $($arg),*);
+        }
+    }};
+}
+
+impl<T: Element> Kernel for Stream<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let Stream { x, task, clean, partial, scratch } = self;
+        let (depth, v_dim, rows) = (x.spec.head_dim, x.spec.v_dim, task.rows());
+        let rules = Rules::new(x.spec, x.has_mask());
+        let padded = depth.next_multiple_of(L::N);
+        let q = reserve(&mut scratch.q, rows * padded);
+        let scores = reserve(&mut scratch.scores, rows * KEYS);
+        partial.rows.fill(0.0);
+        let mut seen = 0..0;
+        for row in 0..rows {
+            let (h, i) = task.head_and_query(row);
+            let q = &mut q[row * padded..][..padded];
+            q[depth..].fill(0.0);
+            for (to, from) in q.iter_mut().zip(x.query(task.batch, h, i)) {
+                *to = from.to_f32() * rules.scale;
+            }
+            (partial.max[row], partial.sum[row]) = finish::first(x, task, h);
+            seen = hull(seen, range(x, task, i));
+        }
+
+        for first in (seen.start..seen.end).step_by(KEYS) {
+            let keys = first..(first + KEYS).min(seen.end);
+            let mut k = Cow::Borrowed(x.keys(task.batch, task.kv_head, &keys));
+            let mut v = Cow::Borrowed(x.values(task.batch, task.kv_head, &keys));
+            if clean {
+                (k, v) = (Cow::Owned(cleaned(&k)), Cow::Owned(cleaned(&v)));
+            }
+            in_row_blocks!(rows, dots(lanes, &k, depth, q, padded, scores));
+            for row in 0..rows {
+                let s = &mut scores[row * KEYS..][..KEYS];
+                let out = &mut partial.rows[row * v_dim..][..v_dim];
+                weights(lanes, x, task, &rules, row, &keys, s, out, &mut partial.max, &mut partial.sum);
+            }
+            in_row_blocks!(rows, sums(lanes, &v, v_dim, scores, &mut partial.rows));
+        }
+    }
+}
+
+/// The keys of the task that query i sees.
+fn range<T: Element>(x: &Operands<T>, task: &Task, i: usize) -> Range<usize> {
+    let range = x.key_range(task.batch, i);
+    range.start.max(task.keys.start)..range.end.min(task.keys.end)
+}
+
+/// Scores of R rows from `row` on against all keys, K of them at a time.
+#[inline(always)]
+fn dots<L: Lanes, T: Element, const R: usize, const K: usize>(
+    row: usize,
+    lanes: L,
+    k: &[T],
+    depth: usize,
+    q: &[f32],
+    padded: usize,
+    scores: &mut [f32],
+) {
+    let blocks = k.chunks_exact(K * depth);
+    let done = blocks.len() * K;
+    let rest = blocks.remainder();
+    for (n, block) in blocks.enumerate() {
+        dots_of::<L, T, R, K>(row, lanes, block, depth, q, padded, n * K, scores);
+    }
+    for (n, key) in rest.chunks_exact(depth).enumerate() {
+        dots_of::<L, T, R, 1>(row, lanes, key, depth, q, padded, done + n, scores);
+    }
+}
+
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "a register tile: operands, extents, position")]
+fn dots_of<L: Lanes, T: Element, const R: usize, const K: usize>(
+    row: usize,
+    lanes: L,
+    k: &[T],
+    depth: usize,
+    q: &[f32],
+    padded: usize,
+    at: usize,
+    scores: &mut [f32],
+) {
+    let mut acc = [[lanes.splat(0.0); K]; R];
+    for d in (0..depth).step_by(L::N) {
+        let mut keys = [lanes.splat(0.0); K];
+        for (n, key) in keys.iter_mut().enumerate() {
+            let k = &k[n * depth..][..depth];
+            *key = match k.get(d..d + L::N) {
+                Some(k) => lanes.load_as(k),
+                None => lanes.load_partial(&k[d..], 0.0),
+            };
+        }
+        for (r, acc) in acc.iter_mut().enumerate() {
+            let q = lanes.load(&q[(row + r) * padded + d..]);
+            for (acc, key) in acc.iter_mut().zip(keys) {
+                *acc = lanes.mul_add(q, key, *acc);
+            }
+        }
+    }
+    for (r, acc) in acc.iter().enumerate() {
+        for (n, acc) in acc.iter().enumerate() {
+            scores[(row + r) * KEYS + at + n] = lanes.reduce_add(*acc);
+        }
+    }
+}
+
+/// Scores to weights, for one row; what the row has so far is rescaled to the new maximum.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "the state of a row lies in three arrays")]
+fn weights<L: Lanes, T: Element>(
+    lanes: L,
+    x: &Operands<T>,
+    task: &Task,
+    rules: &Rules,
+    row: usize,
+    keys: &Range<usize>,
+    s: &mut [f32],
+    out: &mut [f32],
+    max: &mut [f32],
+    sum: &mut [f32],
+) {
+    let (h, i) = task.head_and_query(row);
+    let visible = range(x, task, i);
+    s[keys.len()..].fill(f32::NEG_INFINITY);
+    if !rules.is_empty() || keys.start < visible.start || visible.end < keys.end {
+        let query = QueryLanes {
+            start: lanes.splat(visible.start as f32),
+            end: lanes.splat(visible.end as f32),
+            position: lanes.splat(x.position(i) as f32),
+            slope: lanes.splat((x.slope(h) as f64 * std::f64::consts::LOG2_E) as f32),
+        };
+        let mask = x.mask_row(task.batch, h, i, keys);
+        for (n, s) in s.chunks_exact_mut(L::N).enumerate() {
+            let at = n * L::N..keys.len().min((n + 1) * L::N);
+            if at.is_empty() {
+                break;
+            }
+            let key = lanes.add(lanes.splat((keys.start + at.start) as f32), lanes.load(&COUNT));
+            let mask = || match &mask {
+                None => lanes.splat(0.0),
+                Some(MaskRow::Additive(row)) => lanes.load_partial(&row[at.clone()], 0.0),
+                Some(MaskRow::Boolean(row)) => {
+                    let mut mask = [f32::NEG_INFINITY; MAX_LANES];
+                    for (to, may) in mask.iter_mut().zip(&row[at.clone()]) {
+                        *to = if *may != 0 { 0.0 } else { f32::NEG_INFINITY };
+                    }
+                    lanes.load(&mask)
+                }
+            };
+            let score = rules.apply(lanes, lanes.load(s), &query, key, mask);
+            let valid = lanes.first(at.len());
+            lanes.store(s, lanes.select(valid, score, lanes.splat(f32::NEG_INFINITY)));
+        }
+    }
+
+    // As in `tile`: a NaN is ignored here, and makes its weight NaN.
+    let mut new = lanes.splat(max[row]);
+    for s in s.chunks_exact(L::N) {
+        new = lanes.max(lanes.load(s), new);
+    }
+    let new = lanes.reduce_max(new);
+    let from = lanes.splat(if new == f32::NEG_INFINITY { 0.0 } else { new });
+    let mut sums = lanes.splat(0.0);
+    for s in s.chunks_exact_mut(L::N) {
+        let [p] = exp2(lanes, [lanes.sub(lanes.load(s), from)]);
+        sums = lanes.add(sums, p);
+        lanes.store(s, p);
+    }
+    let [factor] = exp2(lanes, [lanes.sub(lanes.splat(max[row]), from)]);
+    let mut first = [0.0; MAX_LANES];
+    lanes.store(&mut first, factor);
+    sum[row] = sum[row] * first[0] + lanes.reduce_add(sums);
+    if new > max[row] {
+        max[row] = new;
+        out.iter_mut().for_each(|out| *out *= first[0]);
+    }
+}
+
+/// Adds the weighted values to R rows from `row` on, C vectors of columns at a time.
+#[inline(always)]
+fn sums<L: Lanes, T: Element, const R: usize, const C: usize>(
+    row: usize,
+    lanes: L,
+    v: &[T],
+    v_dim: usize,
+    p: &[f32],
+    out: &mut [f32],
+) {
+    let mut c = 0;
+    while c + C * L::N <= v_dim {
+        sums_of::<L, T, R, C>(row, lanes, v, v_dim, p, c, out);
+        c += C * L::N;
+    }
+    while c < v_dim {
+        sums_of::<L, T, R, 1>(row, lanes, v, v_dim, p, c, out);
+        c += L::N;
+    }
+}
+
+#[inline(always)]
+fn sums_of<L: Lanes, T: Element, const R: usize, const C: usize>(
+    row: usize,
+    lanes: L,
+    v: &[T],
+    v_dim: usize,
+    p: &[f32],
+    at: usize,
+    out: &mut [f32],
+) {
+    let columns = at..v_dim.min(at + C * L::N);
+    let mut acc = [[lanes.splat(0.0); C]; R];
+    for (j, v) in v.chunks_exact(v_dim).enumerate() {
+        let v = &v[columns.clone()];
+        let mut values = [lanes.splat(0.0); C];
+        for (c, value) in values.iter_mut().enumerate() {
+            *value = match v.get(c * L::N..(c + 1) * L::N) {
+                Some(v) => lanes.load_as(v),
+                None => lanes.load_partial(&v[c * L::N..], 0.0),
+            };
+        }
+        for (r, acc) in acc.iter_mut().enumerate() {
+            let p = lanes.splat(p[(row + r) * KEYS + j]);
+            for (acc, value) in acc.iter_mut().zip(values) {
+                *acc = lanes.mul_add(p, value, *acc);
+            }
+        }
+    }
+    for (r, acc) in acc.iter().enumerate() {
+        let out = &mut out[(row + r) * v_dim..][columns.clone()];
+        for (acc, out) in acc.iter().zip(out.chunks_mut(L::N)) {
+            if out.len() == L::N {
+                lanes.store(out, lanes.add(lanes.load(out), *acc));
+            } else {
+                lanes.store_partial(out, lanes.add(lanes.load_partial(out, 0.0), *acc));
+            }
+        }
+    }
+}

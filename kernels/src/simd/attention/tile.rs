@@ -1,0 +1,360 @@
+//! Many rows: queries in the lanes.
+//!
+//! A task's rows are cut into *strips* of two or three vectors. For each tile of keys and each
+//! strip: scores = K·Qᵀ with a vector of queries for each key, so that the softmax over keys is
+//! arithmetic between vectors, and then the transposed result Oᵀ += Vᵀ·P.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::exp2::exp2;
+use super::finish;
+use super::operands::{MaskRow, Operands};
+use super::product::{accumulate, scores, strip_vectors};
+use super::rules::{QueryLanes, Rules};
+use super::transpose::{to_columns, to_rows};
+use super::{Buffer, Partial, Task, hull, reserve};
+use crate::dtype::{DType, Element};
+use crate::simd::lanes::{Kernel, Lanes, MAX_LANES};
+
+/// Keys of a tile: their scores for a strip stay in L1, and the running results are touched once
+/// in 96 multiply-adds. A multiple of both register tiles.
+const KEYS: usize = 96;
+
+#[derive(Default)]
+pub(super) struct Scratch {
+    q: Option<Buffer>,
+    o: Option<Buffer>,
+    scores: Option<Buffer>,
+    mask: Option<Buffer>,
+    k: Option<Buffer>,
+    v: Option<Buffer>,
+    lanes: Option<Buffer>,
+}
+
+/// One task.
+pub(super) struct Tile<'a, 'b, T> {
+    pub(super) x: &'a Operands<'b, T>,
+    pub(super) task: &'a Task,
+    pub(super) clean: bool,
+    pub(super) partial: &'a mut Partial,
+    pub(super) scratch: &'a mut Scratch,
+}
+
+/// A few vectors of queries.
+struct Strip<'a> {
+    /// Its rows of the task.
+    rows: Range<usize>,
+    /// Lanes: its rows and what fills up the last vector.
+    width: usize,
+    /// \[D\]\[width\].
+    q: &'a mut [f32],
+    /// \[Dv\]\[width\].
+    o: &'a mut [f32],
+    max: &'a mut [f32],
+    sum: &'a mut [f32],
+    start: &'a mut [f32],
+    end: &'a mut [f32],
+    position: &'a mut [f32],
+    slope: &'a mut [f32],
+    /// Keys that any row sees, and that all rows see.
+    any: Range<usize>,
+    all: Range<usize>,
+}
+
+impl<T: Element> Kernel for Tile<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let Tile { x, task, clean, partial, scratch } = self;
+        let (depth, v_dim) = (x.spec.head_dim, x.spec.v_dim);
+        let rules = Rules::new(x.spec, x.has_mask());
+        let strip = strip_vectors::<L>() * L::N;
+        let padded = task.rows().next_multiple_of(L::N);
+
+        let mut q = reserve(&mut scratch.q, padded * depth);
+        let mut o = reserve(&mut scratch.o, padded * v_dim);
+        let mut per_lane = reserve(&mut scratch.lanes, padded * 6);
+        let mut strips = Vec::with_capacity(padded.div_ceil(strip));
+        for first in (0..padded).step_by(strip) {
+            let width = strip.min(padded - first);
+            let mut piece = || take(&mut per_lane, width);
+            let mut strip = Strip {
+                rows: first..(first + width).min(task.rows()),
+                width,
+                max: piece(),
+                sum: piece(),
+                start: piece(),
+                end: piece(),
+                position: piece(),
+                slope: piece(),
+                q: take(&mut q, width * depth),
+                o: take(&mut o, width * v_dim),
+                any: 0..0,
+                all: 0..0,
+            };
+            strip.begin(lanes, x, task, &rules);
+            strips.push(strip);
+        }
+
+        let score_tile = reserve(&mut scratch.scores, KEYS * strip);
+        let mask_tile = reserve(&mut scratch.mask, if x.has_mask() { KEYS * strip } else { 0 });
+        let seen = strips.iter().fold(0..0, |seen, strip| hull(seen, strip.any.clone()));
+        for first in seen.clone().step_by(KEYS) {
+            let keys = first..(first + KEYS).min(seen.end);
+            let k = as_f32(lanes, x.keys(task.batch, task.kv_head, &keys), clean, &mut scratch.k);
+            let v = as_f32(lanes, x.values(task.batch, task.kv_head, &keys), clean, &mut scratch.v);
+            for strip in &mut strips {
+                let seen = keys.start.max(strip.any.start)..keys.end.min(strip.any.end);
+                if seen.is_empty() {
+                    continue;
+                }
+                let mask = if x.has_mask() {
+                    strip.mask(lanes, x, task, &seen, mask_tile);
+                    Some(&mask_tile[..seen.len() * strip.width])
+                } else {
+                    None
+                };
+                let plain = rules.is_empty() && strip.all.start <= seen.start && seen.end <= strip.all.end;
+                let part = seen.start - keys.start..seen.end - keys.start;
+                lanes.run(Step {
+                    k: &k[part.start * depth..part.end * depth],
+                    v: &v[part.start * v_dim..part.end * v_dim],
+                    depth,
+                    v_dim,
+                    first: seen.start,
+                    rules: if plain { None } else { Some(&rules) },
+                    mask,
+                    scores: &mut score_tile[..seen.len() * strip.width],
+                    strip,
+                });
+            }
+        }
+
+        for strip in strips {
+            let rows = strip.rows.clone();
+            partial.max[rows.clone()].copy_from_slice(&strip.max[..rows.len()]);
+            partial.sum[rows.clone()].copy_from_slice(&strip.sum[..rows.len()]);
+            for r in (0..rows.len()).step_by(L::N) {
+                let out = &mut partial.rows[(rows.start + r) * v_dim..];
+                to_rows(lanes, &strip.o[r..], strip.width, v_dim, out, L::N.min(rows.len() - r));
+            }
+        }
+    }
+}
+
+/// The first `len` elements, which are no longer the caller's.
+fn take<'a>(from: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
+    let (head, rest) = std::mem::take(from).split_at_mut(len);
+    *from = rest;
+    head
+}
+
+/// A tile in f32: as it lies in memory where it can be, else converted.
+#[inline(always)]
+fn as_f32<'a, L: Lanes, T: Element>(
+    lanes: L,
+    x: &'a [T],
+    clean: bool,
+    buffer: &'a mut Option<Buffer>,
+) -> &'a [f32] {
+    if T::DTYPE == DType::F32 && !clean {
+        return bytemuck::cast_slice(x);
+    }
+    let x = if clean { Cow::Owned(cleaned(x)) } else { Cow::Borrowed(x) };
+    let to = reserve(buffer, x.len());
+    for (x, to) in x.chunks(L::N).zip(to.chunks_mut(L::N)) {
+        if x.len() == L::N {
+            lanes.store(to, lanes.load_as(x));
+        } else {
+            lanes.store_partial(to, lanes.load_partial(x, 0.0));
+        }
+    }
+    to
+}
+
+/// A copy with 0 for ∞ and NaN.
+#[cold]
+#[inline(never)]
+pub(super) fn cleaned<T: Element>(x: &[T]) -> Vec<T> {
+    x.iter().map(|x| if x.to_f32().is_finite() { *x } else { T::from_f32(0.0) }).collect()
+}
+
+impl Strip<'_> {
+    /// Packs the queries and sets what each lane needs to know.
+    #[inline(always)]
+    fn begin<L: Lanes, T: Element>(&mut self, lanes: L, x: &Operands<T>, task: &Task, rules: &Rules) {
+        self.o.fill(0.0);
+        self.any = 0..0;
+        self.all = 0..usize::MAX;
+        for lane in 0..self.rows.len() {
+            let (h, i) = task.head_and_query(self.rows.start + lane);
+            let range = x.key_range(task.batch, i);
+            let start = range.start.max(task.keys.start);
+            let end = range.end.min(task.keys.end).max(start);
+            (self.max[lane], self.sum[lane]) = finish::first(x, task, h);
+            (self.start[lane], self.end[lane]) = (start as f32, end as f32);
+            self.position[lane] = x.position(i) as f32;
+            self.slope[lane] = (x.slope(h) as f64 * std::f64::consts::LOG2_E) as f32;
+            self.all = self.all.start.max(start)..self.all.end.min(end);
+            self.any = hull(self.any.clone(), start..end);
+        }
+        for lane in self.rows.len()..self.width {
+            // Lanes without a query see nothing.
+            (self.max[lane], self.sum[lane]) = (f32::NEG_INFINITY, 0.0);
+            (self.start[lane], self.end[lane]) = (0.0, 0.0);
+            (self.position[lane], self.slope[lane]) = (0.0, 0.0);
+        }
+        let scale = lanes.splat(rules.scale);
+        for lane in (0..self.width).step_by(L::N) {
+            let row = |r: usize| {
+                let row = self.rows.start + lane + r;
+                (row < self.rows.end).then(|| {
+                    let (h, i) = task.head_and_query(row);
+                    x.query(task.batch, h, i)
+                })
+            };
+            to_columns(lanes, row, scale, x.spec.head_dim, &mut self.q[lane..], self.width);
+        }
+    }
+
+    /// The mask over a run of keys, [keys][width]: what is added, −∞ where nothing may be seen.
+    #[inline(always)]
+    fn mask<L: Lanes, T: Element>(
+        &self,
+        lanes: L,
+        x: &Operands<T>,
+        task: &Task,
+        keys: &Range<usize>,
+        mask: &mut [f32],
+    ) {
+        let one = lanes.splat(1.0);
+        let mut booleans = [[0.0; KEYS]; MAX_LANES];
+        for lane in (0..self.width).step_by(L::N) {
+            let mut additive: [Option<&[T]>; MAX_LANES] = [None; MAX_LANES];
+            for r in 0..L::N.min(self.rows.len().saturating_sub(lane)) {
+                let (h, i) = task.head_and_query(self.rows.start + lane + r);
+                match x.mask_row(task.batch, h, i, keys) {
+                    None => {}
+                    Some(MaskRow::Additive(row)) => additive[r] = Some(row),
+                    Some(MaskRow::Boolean(row)) => {
+                        for (to, may) in booleans[r].iter_mut().zip(row) {
+                            *to = if *may != 0 { 0.0 } else { f32::NEG_INFINITY };
+                        }
+                    }
+                }
+            }
+            let columns = &mut mask[lane..];
+            if additive[0].is_some() {
+                to_columns(lanes, |r| additive[r], one, keys.len(), columns, self.width);
+            } else {
+                let row = |r: usize| Some(&booleans[r][..keys.len()]);
+                to_columns(lanes, row, one, keys.len(), columns, self.width);
+            }
+        }
+    }
+}
+
+/// A strip against a tile of keys. Does not depend on the storage type, and is a function of its
+/// own: `run` is not inlined into the task.
+struct Step<'a, 'b> {
+    k: &'a [f32],
+    v: &'a [f32],
+    depth: usize,
+    v_dim: usize,
+    /// The number of the first key.
+    first: usize,
+    /// None when plain scores are final and every row sees every key.
+    rules: Option<&'a Rules>,
+    mask: Option<&'a [f32]>,
+    scores: &'a mut [f32],
+    strip: &'a mut Strip<'b>,
+}
+
+impl Kernel for Step<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        match self.strip.width / L::N {
+            1 => self.step::<L, 1>(lanes),
+            3 if strip_vectors::<L>() == 3 => self.step::<L, 3>(lanes),
+            _ => self.step::<L, 2>(lanes),
+        }
+    }
+}
+
+impl Step<'_, '_> {
+    #[inline(always)]
+    fn step<L: Lanes, const NR: usize>(self, lanes: L) {
+        let Step { k, v, depth, v_dim, first, rules, mask, scores: s, strip } = self;
+        let width = NR * L::N;
+        scores::<L, NR>(lanes, k, depth, strip.q, s);
+
+        let load = |x: &[f32]| {
+            let mut vectors = [lanes.splat(0.0); NR];
+            for (vector, x) in vectors.iter_mut().zip(x.chunks_exact(L::N)) {
+                *vector = lanes.load(x);
+            }
+            vectors
+        };
+        if let Some(rules) = rules {
+            let (start, end) = (load(strip.start), load(strip.end));
+            let (position, slope) = (load(strip.position), load(strip.slope));
+            for (n, s) in s.chunks_exact_mut(width).enumerate() {
+                let key = lanes.splat((first + n) as f32);
+                for (lane, s) in s.chunks_exact_mut(L::N).enumerate() {
+                    let query = QueryLanes {
+                        start: start[lane],
+                        end: end[lane],
+                        position: position[lane],
+                        slope: slope[lane],
+                    };
+                    let mask = || match mask {
+                        Some(mask) => lanes.load(&mask[n * width + lane * L::N..]),
+                        None => lanes.splat(0.0),
+                    };
+                    lanes.store(s, rules.apply(lanes, lanes.load(s), &query, key, mask));
+                }
+            }
+        }
+
+        // A NaN among the scores is ignored here, and makes its weight NaN.
+        let old = load(strip.max);
+        let mut max = old;
+        for s in s.chunks_exact(width) {
+            for (max, s) in max.iter_mut().zip(s.chunks_exact(L::N)) {
+                *max = lanes.max(lanes.load(s), *max);
+            }
+        }
+        // Where every score is −∞, weights must be 0: 0 is as good a maximum as any.
+        let nothing = lanes.splat(f32::NEG_INFINITY);
+        let mut from = max;
+        for from in &mut from {
+            *from = lanes.select(lanes.eq(*from, nothing), lanes.splat(0.0), *from);
+        }
+        let mut sums = [lanes.splat(0.0); NR];
+        for s in s.chunks_exact_mut(width) {
+            let mut x = load(s);
+            for (x, from) in x.iter_mut().zip(from) {
+                *x = lanes.sub(*x, from);
+            }
+            let p = exp2(lanes, x);
+            for (v, s) in s.chunks_exact_mut(L::N).enumerate() {
+                sums[v] = lanes.add(sums[v], p[v]);
+                lanes.store(s, p[v]);
+            }
+        }
+        let mut correction = [0.0; 3 * MAX_LANES];
+        for v in 0..NR {
+            let at = v * L::N..(v + 1) * L::N;
+            let [factor] = exp2(lanes, [lanes.sub(old[v], from[v])]);
+            let sum = &mut strip.sum[at.clone()];
+            lanes.store(sum, lanes.mul_add(lanes.load(sum), factor, sums[v]));
+            lanes.store(&mut strip.max[at.clone()], max[v]);
+            lanes.store(&mut correction[at], factor);
+        }
+        accumulate::<L, NR>(lanes, v, v_dim, s, &correction, strip.o);
+    }
+}

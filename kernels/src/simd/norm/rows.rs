@@ -1,0 +1,116 @@
+//! Normalizations of contiguous rows: layer and rms norm.
+
+use super::moments::{Moments, mean_square};
+use super::normal::{Affine, Normal, load_at, map, normalize};
+use crate::dtype::{DType, Element};
+use crate::error::BackendError;
+use crate::op::{LayerNorm, RmsNorm};
+use crate::operands::{Inputs, Outputs};
+use crate::simd::Engine;
+use crate::simd::lanes::{Kernel, Lanes, MAX_LANES};
+
+/// Bytes of a result from which it is written past the caches: more than a last-level cache
+/// holds together with the input.
+pub(super) const PAST_CACHES: usize = 32 << 20;
+
+/// Layer norm of some rows.
+struct LayerRows<'a, T> {
+    x: &'a [T],
+    out: &'a mut [T],
+    width: usize,
+    eps: f32,
+    affine: Affine<'a, T>,
+    past_caches: bool,
+}
+
+impl<T: Element> Kernel for LayerRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        for (x, out) in self.x.chunks_exact(self.width).zip(self.out.chunks_exact_mut(self.width)) {
+            let moments = Moments::of(lanes, std::iter::once(x), self.width);
+            normalize(lanes, &Normal::new(&moments, self.eps), self.affine, x, out, self.past_caches);
+        }
+        lanes.fence();
+    }
+}
+
+pub(super) fn layer_norm<T: Element>(
+    engine: &Engine,
+    spec: &LayerNorm,
+    inputs: &Inputs,
+    outputs: &mut Outputs,
+) -> Result<(), BackendError> {
+    let (_, width) = spec.rows_and_width();
+    let x = inputs.slice::<T>("x")?;
+    if x.is_empty() {
+        return Ok(());
+    }
+    let affine = Affine::Each { weight: inputs.optional("weight")?, bias: inputs.optional("bias")? };
+    let past_caches = size_of_val(x) >= PAST_CACHES;
+    engine.threads.elements(outputs.slice_mut::<T>("out")?, width, |start, out| {
+        let x = &x[start..start + out.len()];
+        engine.isa.run(LayerRows { x, out, width, eps: spec.eps, affine, past_caches });
+    });
+    Ok(())
+}
+
+/// RMS norm of some rows.
+struct RmsRows<'a, T> {
+    x: &'a [T],
+    out: &'a mut [T],
+    width: usize,
+    weight: Option<&'a [T]>,
+    spec: &'a RmsNorm,
+    past_caches: bool,
+}
+
+impl<T: Element> Kernel for RmsRows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let RmsRows { spec, past_caches, .. } = self;
+        let offset = lanes.splat(spec.weight_offset);
+        for (x, out) in self.x.chunks_exact(self.width).zip(self.out.chunks_exact_mut(self.width)) {
+            let rstd = 1.0 / (mean_square(lanes, x) + spec.eps as f64).sqrt();
+            let rstd = lanes.splat(rstd as f32);
+            let unit = |x| lanes.mul(x, rstd);
+            let rounded = |x| {
+                let mut storage = [T::from_f32(0.0); MAX_LANES];
+                lanes.store_as(&mut storage, unit(x));
+                lanes.load_as(&storage)
+            };
+            let factor = |weight, i| lanes.add(offset, load_at(lanes, weight, i));
+            match self.weight {
+                None => map(lanes, x, out, past_caches, |_, x| unit(x)),
+                Some(w) if spec.round_before_weight && T::DTYPE != DType::F32 => {
+                    map(lanes, x, out, past_caches, |i, x| lanes.mul(rounded(x), factor(w, i)));
+                }
+                Some(w) => map(lanes, x, out, past_caches, |i, x| lanes.mul(unit(x), factor(w, i))),
+            }
+        }
+        lanes.fence();
+    }
+}
+
+pub(super) fn rms_norm<T: Element>(
+    engine: &Engine,
+    spec: &RmsNorm,
+    inputs: &Inputs,
+    outputs: &mut Outputs,
+) -> Result<(), BackendError> {
+    let (_, width) = spec.rows_and_width();
+    let x = inputs.slice::<T>("x")?;
+    if x.is_empty() {
+        return Ok(());
+    }
+    let weight = inputs.optional::<T>("weight")?;
+    let past_caches = size_of_val(x) >= PAST_CACHES;
+    engine.threads.elements(outputs.slice_mut::<T>("out")?, width, |start, out| {
+        let x = &x[start..start + out.len()];
+        engine.isa.run(RmsRows { x, out, width, weight, spec, past_caches });
+    });
+    Ok(())
+}

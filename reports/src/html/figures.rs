@@ -1,0 +1,89 @@
+//! Which pictures the page shows, and where.
+
+use std::collections::BTreeMap;
+
+use crate::environment::Environment;
+use crate::plot::{self, Palette, Plot, PlotError, alike};
+use crate::record::Record;
+use crate::speed::{Group, Speeds};
+use crate::summary::Summary;
+
+/// A picture with what it is about, for filters.
+pub(super) struct Figure {
+    pub(super) svg: String,
+    pub(super) op: String,
+    pub(super) dtype: String,
+    pub(super) threads: String,
+}
+
+impl Figure {
+    fn of(plot: &Plot) -> Self {
+        Self { svg: plot.inline(), op: String::new(), dtype: String::new(), threads: String::new() }
+    }
+}
+
+/// Speed-ups by family, errors, and a roofline per thread count.
+pub(super) fn overview(
+    records: &[Record],
+    summary: &Summary,
+    environment: Option<&Environment>,
+    palette: &Palette,
+) -> Result<Vec<Figure>, PlotError> {
+    let pictures = plot::overview(records, summary, environment, palette)?;
+    Ok(pictures
+        .iter()
+        .map(|picture| Figure {
+            threads: picture.threads.map_or_else(String::new, |n| n.to_string()),
+            ..Figure::of(&picture.plot)
+        })
+        .collect())
+}
+
+/// Pictures of one family: first the widest dtype on the fewest threads in a hot cache, then, to
+/// be unfolded, all the others.
+pub(super) fn of_family(
+    records: &[Record],
+    summary: &Summary,
+    family: &str,
+    palette: &Palette,
+) -> Result<(Vec<Figure>, Vec<Figure>), PlotError> {
+    let (mut first, mut more) = (Vec::new(), Vec::new());
+    let mut series: BTreeMap<_, Vec<Record>> = BTreeMap::new();
+    for record in records.iter().filter(|r| r.family == family && r.is_timed()) {
+        let dtype = summary.dtypes.iter().position(|d| *d == record.dtype);
+        // Hot before cold; the key is the order in which figures stand.
+        let key = (record.cache != "hot", record.threads, dtype, record.op.clone());
+        series.entry(key).or_default().push(record.clone());
+    }
+    let foremost = series.keys().next().map(|key| (key.0, key.1, key.2));
+    for (key, rows) in &series {
+        let row = &rows[0];
+        let title = format!("{} {}, {}", row.op, row.dtype, Group::of(row).conditions());
+        let Some(plot) = plot::throughput(&title, rows, palette)? else {
+            continue;
+        };
+        let figure = Figure {
+            op: row.op.clone(),
+            dtype: row.dtype.clone(),
+            threads: row.threads.to_string(),
+            ..Figure::of(&plot)
+        };
+        if Some((key.0, key.1, key.2)) == foremost {
+            first.push(figure);
+        } else {
+            more.push(figure);
+        }
+    }
+    let own: Vec<Record> = records.iter().filter(|r| r.family == family).cloned().collect();
+    let speeds = Speeds::by(&own, Group::op);
+    if let Some(headline) = summary.headline(family) {
+        let like: Vec<_> = speeds.iter().filter(|s| alike(s, headline) && s.cases > 0).collect();
+        let bars = plot::op_bars(&like, &summary.backends);
+        let reference = &headline.reference;
+        let title = format!("{family}: speed-up over {reference}, {}", headline.group.conditions());
+        if let Some(plot) = plot::speedup_bars(&title, reference, &bars, palette)? {
+            first.push(Figure { threads: headline.group.threads.to_string(), ..Figure::of(&plot) });
+        }
+    }
+    Ok((first, more))
+}

@@ -1,0 +1,142 @@
+//! The page: one HTML file with everything in it, readable without a network.
+//!
+//! The template (`templates/`) holds the structure and escapes every value; style and script are
+//! files of their own beside this one and are copied into the page. A content security policy in
+//! the page forbids it to load anything.
+
+mod data;
+mod figures;
+
+use askama::Template;
+
+use crate::environment::Environment;
+use crate::grid::{self, Grid};
+use crate::plot::{Palette, PlotError};
+use crate::record::Record;
+use crate::status::Status;
+use crate::summary::{Summary, ordered};
+use crate::words;
+use figures::Figure;
+
+/// A page that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PageError {
+    /// A picture failed.
+    #[error(transparent)]
+    Plot(#[from] PlotError),
+    /// The template failed.
+    #[error("cannot render the page: {0}")]
+    Template(#[from] askama::Error),
+}
+
+#[derive(Template)]
+#[template(path = "page.html")]
+struct Page<'a> {
+    style: &'static str,
+    script: &'static str,
+    paragraph: String,
+    facts: Vec<(String, String)>,
+    overview: Vec<Figure>,
+    matrix: Vec<Grid>,
+    means: Vec<Grid>,
+    families: Vec<Family>,
+    problems: Vec<Grid>,
+    unsupported: Vec<Grid>,
+    environment: Option<&'a Environment>,
+    machine: Vec<Grid>,
+    filters: Vec<Filter>,
+    data: String,
+}
+
+struct Family {
+    name: String,
+    first: Vec<Figure>,
+    more: Vec<Figure>,
+    grids: Vec<Grid>,
+}
+
+struct Filter {
+    name: &'static str,
+    choices: Vec<String>,
+}
+
+/// Makes the page of merged records. Write it with [`crate::store::write_whole`].
+///
+/// # Errors
+/// A picture or the template fails; there is then no page, not half of one.
+pub fn page(records: &[Record], environment: Option<&Environment>) -> Result<String, PageError> {
+    let summary = Summary::of(records);
+    let palette = Palette::new(&summary.backends);
+    let mut families = Vec::new();
+    for name in &summary.families {
+        let (first, more) = figures::of_family(records, &summary, name, &palette)?;
+        families.push(Family {
+            name: name.clone(),
+            first,
+            more,
+            grids: grid::family_speeds(records, name, &summary.backends),
+        });
+    }
+    let mut matrix = vec![grid::verdicts(&summary)];
+    matrix.extend(grid::accuracy(&summary));
+    let mut problems = Vec::new();
+    problems.extend(grid::failures(records));
+    problems.extend(grid::known_issues(records));
+    let page = Page {
+        style: include_str!("page.css"),
+        script: include_str!("page.js"),
+        paragraph: words::paragraph(records, &summary),
+        facts: facts(records, &summary),
+        overview: figures::overview(records, &summary, environment, &palette)?,
+        matrix,
+        means: grid::mean_speeds(&summary).into_iter().collect(),
+        families,
+        problems,
+        unsupported: grid::unsupported(records).into_iter().collect(),
+        environment,
+        machine: environment
+            .into_iter()
+            .flat_map(|e| [grid::backends(e), grid::limits(e)])
+            .flatten()
+            .collect(),
+        filters: filters(records, &summary),
+        data: data::embedded(records, &summary.backends, &palette),
+    };
+    Ok(page.render()?)
+}
+
+/// The figures at the top of the page.
+fn facts(records: &[Record], summary: &Summary) -> Vec<(String, String)> {
+    let total = summary.total();
+    let share = |count: usize, noun: &str| (count.to_string(), noun.to_owned());
+    let mut facts = vec![
+        share(summary.backends.len(), "backends"),
+        share(summary.cases, "cases"),
+        share(total.of(Status::Passed), "verdicts passed"),
+        share(total.needing_attention(), "need attention"),
+        share(total.of(Status::Known), "known issues"),
+        share(records.iter().filter(|r| r.is_timed()).count(), "timings"),
+    ];
+    let runs = ordered(records.iter().map(|r| r.run_id.as_str()), &[]);
+    if runs.len() > 1 {
+        facts.push((runs.len().to_string(), "runs merged".to_owned()));
+    }
+    facts
+}
+
+fn filters(records: &[Record], summary: &Summary) -> Vec<Filter> {
+    let mut threads: Vec<u32> = records.iter().map(|r| r.threads).collect();
+    threads.sort_unstable();
+    threads.dedup();
+    let present = |status: &Status| records.iter().any(|r| r.status == *status);
+    vec![
+        Filter { name: "op", choices: ordered(records.iter().map(|r| r.op.as_str()), &[]) },
+        Filter { name: "dtype", choices: summary.dtypes.clone() },
+        Filter { name: "backend", choices: summary.backends.clone() },
+        Filter { name: "threads", choices: threads.iter().map(u32::to_string).collect() },
+        Filter {
+            name: "status",
+            choices: Status::ALL.into_iter().filter(present).map(|status| status.to_string()).collect(),
+        },
+    ]
+}

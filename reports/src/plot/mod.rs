@@ -1,0 +1,85 @@
+//! Pictures of records, as SVG drawn with `plotters`.
+//!
+//! No fonts are read from the system; the reader's own sans-serif is used. Every picture comes as
+//! a file of its own ([`Plot::file`], on white) or inline for a page ([`Plot::inline`], in the
+//! page's own text colour, so that it is readable on light and dark).
+
+mod axis;
+mod canvas;
+mod errors;
+mod overview;
+mod palette;
+mod roofline;
+mod speedup;
+mod throughput;
+
+pub use errors::error_over_bound;
+pub(crate) use overview::alike;
+pub use overview::{Named, overview};
+pub use palette::{Look, Marker, Palette};
+pub use roofline::roofline;
+pub use speedup::{BarGroup, family_bars, op_bars, speedup_bars};
+pub use throughput::throughput;
+
+use canvas::{GRID, INK};
+
+/// A picture that could not be drawn.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot draw `{title}`: {message}")]
+pub struct PlotError {
+    /// Title of the picture.
+    pub title: String,
+    /// What the drawing library says.
+    pub message: String,
+}
+
+/// One picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plot {
+    /// Title, also drawn in the picture.
+    pub title: String,
+    /// What it shows, for those who cannot see it.
+    pub description: String,
+    /// Size in units of the drawing.
+    size: (u32, u32),
+    /// The elements, without the surrounding `<svg>`.
+    elements: String,
+}
+
+impl Plot {
+    /// A file of its own, on white: for a README, a talk or print.
+    #[must_use]
+    pub fn file(&self) -> String {
+        let (width, height) = self.size;
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" \
+             viewBox=\"0 0 {width} {height}\" role=\"img\">\n<title>{}</title>\n<desc>{}</desc>\n\
+             <rect width=\"100%\" height=\"100%\" fill=\"#FFFFFF\"/>\n{}</svg>\n",
+            width / canvas::SCALE,
+            height / canvas::SCALE,
+            escape(&self.title),
+            escape(&self.description),
+            self.elements
+        )
+    }
+
+    /// An element of an HTML page, in its text colour; `--grid` is the colour of its grid lines.
+    #[must_use]
+    pub fn inline(&self) -> String {
+        let (width, height) = self.size;
+        let elements = self
+            .elements
+            .replace(&canvas::hex(INK), "currentColor")
+            .replace(&canvas::hex(GRID), "var(--grid)")
+            .replace(" opacity=\"1\"", "");
+        format!(
+            "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}. {}\">{elements}</svg>",
+            escape(&self.title),
+            escape(&self.description),
+        )
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

@@ -1,0 +1,162 @@
+//! Appending to a run directory.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use csv::WriterBuilder;
+use serde::Serialize;
+
+use super::lines::complete_prefix;
+use super::read::{read, read_samples_from, read_table_from};
+use super::{RECORDS_FILE, SAMPLES_FILE, StoreError, write_whole};
+use crate::columns::COLUMNS;
+use crate::record::{Record, RowKey};
+use crate::sample::{SAMPLE_COLUMNS, SampleRow};
+
+/// Appends to the files of a run, one whole row at a time: whatever interrupts the run, the rows
+/// pushed so far are on disk.
+#[derive(Debug)]
+pub struct RunWriter {
+    dir: PathBuf,
+    records: File,
+    samples: File,
+    earlier: Vec<Record>,
+    done: HashSet<RowKey>,
+}
+
+impl RunWriter {
+    /// Starts a run in a directory, which is made if need be.
+    ///
+    /// # Errors
+    /// The directory holds a run already ([`StoreError::AlreadyThere`]), or cannot be written.
+    pub fn create(dir: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(dir).map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
+        let path = dir.join(RECORDS_FILE);
+        if path.exists() {
+            return Err(StoreError::AlreadyThere { path });
+        }
+        // Samples first: a crash in between leaves no record file, and the run starts afresh.
+        write_whole(&dir.join(SAMPLES_FILE), &line_of(&SAMPLE_COLUMNS))?;
+        write_whole(&path, &line_of(COLUMNS.map(|column| column.name).as_slice()))?;
+        Self::open(dir, Vec::new())
+    }
+
+    /// Continues the run in a directory, or starts one if there is none, so that a job that may
+    /// be interrupted can always be started with the same command.
+    ///
+    /// A last row torn by a crash is dropped, and so are samples without their record: both
+    /// are measured again.
+    ///
+    /// # Errors
+    /// The run there is damaged in another way ([`super::read_records`] says how), or the
+    /// directory cannot be written.
+    pub fn resume(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join(RECORDS_FILE);
+        if !path.exists() {
+            return Self::create(dir);
+        }
+        let bytes = whole_rows(&path)?;
+        let earlier = read_table_from(&path, &bytes)?;
+        let done: HashSet<_> = earlier.iter().map(Record::key).collect();
+
+        let path = dir.join(SAMPLES_FILE);
+        let mut text = line_of(&SAMPLE_COLUMNS);
+        if path.exists() {
+            let bytes = whole_rows(&path)?;
+            let samples = read_samples_from(&path, &bytes)?;
+            for sample in samples.iter().filter(|sample| done.contains(&sample.key())) {
+                text.extend(line_of(sample));
+            }
+        }
+        write_whole(&path, &text)?;
+        Self::open(dir, earlier)
+    }
+
+    fn open(dir: &Path, earlier: Vec<Record>) -> Result<Self, StoreError> {
+        let append = |name| {
+            let path = dir.join(name);
+            OpenOptions::new().append(true).open(&path).map_err(|source| StoreError::Io { path, source })
+        };
+        Ok(Self {
+            dir: dir.to_owned(),
+            records: append(RECORDS_FILE)?,
+            samples: append(SAMPLES_FILE)?,
+            done: earlier.iter().map(Record::key).collect(),
+            earlier,
+        })
+    }
+
+    /// The run directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The records that were there when the run was resumed.
+    #[must_use]
+    pub fn earlier(&self) -> &[Record] {
+        &self.earlier
+    }
+
+    /// Whether the run has this row already.
+    #[must_use]
+    pub fn is_done(&self, key: &RowKey) -> bool {
+        self.done.contains(key)
+    }
+
+    /// Appends one record and its samples and hands them to the operating system.
+    ///
+    /// # Errors
+    /// The record contradicts itself ([`StoreError::Refused`]), is there already
+    /// ([`StoreError::Duplicate`]), or cannot be written.
+    pub fn push(&mut self, record: &Record, samples: &[SampleRow]) -> Result<(), StoreError> {
+        record.validate().map_err(|source| StoreError::Refused {
+            backend: record.backend.clone(),
+            problem: record.problem.clone(),
+            source: Box::new(source),
+        })?;
+        let key = record.key();
+        if self.done.contains(&key) {
+            return Err(StoreError::Duplicate {
+                backend: key.backend,
+                problem: key.problem,
+                threads: key.threads,
+                cache: key.cache,
+            });
+        }
+        // Samples first: samples without a record are dropped on resume, a record without its
+        // samples would stay incomplete. One write each, so that a crash tears one row at most.
+        let text: Vec<u8> = samples.iter().flat_map(line_of).collect();
+        write_to(&mut self.samples, &self.dir, SAMPLES_FILE, &text)?;
+        write_to(&mut self.records, &self.dir, RECORDS_FILE, &line_of(record))?;
+        self.done.insert(key);
+        Ok(())
+    }
+}
+
+fn write_to(file: &mut File, dir: &Path, name: &str, text: &[u8]) -> Result<(), StoreError> {
+    file.write_all(text)
+        .and_then(|()| file.flush())
+        .map_err(|source| StoreError::Io { path: dir.join(name), source })
+}
+
+/// The complete rows of a file, to which the file itself is cut if it has more.
+fn whole_rows(path: &Path) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = read(path)?;
+    let end = complete_prefix(&bytes);
+    if end < bytes.len() {
+        bytes.truncate(end);
+        write_whole(path, &bytes)?;
+    }
+    Ok(bytes)
+}
+
+/// A row as CSV, with its line end.
+pub(crate) fn line_of<T: Serialize + ?Sized>(row: &T) -> Vec<u8> {
+    let mut writer = WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    // Writing flat structs into memory cannot fail; an empty line would be caught on reading.
+    let _ = writer.serialize(row);
+    writer.into_inner().unwrap_or_default()
+}

@@ -1,0 +1,164 @@
+//! The promises of what is made from records: averages over the intersection only, tables that
+//! fit, text that cannot break out of its place, a page that needs nothing from outside.
+#![forbid(unsafe_code)]
+
+use touchstone_reports::diff::{self, Side, diff};
+use touchstone_reports::markdown::{SpliceError, splice};
+use touchstone_reports::speed::Ratio;
+use touchstone_reports::summary::Summary;
+use touchstone_reports::table::Style;
+use touchstone_reports::{Record, Status, columns, export, html, markdown, store, table};
+
+mod synthetic;
+
+fn plain(width: usize) -> Style {
+    Style { width, colour: false, cases: true }
+}
+
+#[test]
+fn means_are_over_the_intersection_only() {
+    let (mut records, ..) = synthetic::run("a", 1, 1.0);
+    records.retain(|r| r.op == "gelu" && r.dtype == "f32" && r.threads == 1 && r.cache == "hot");
+    for (i, record) in records.iter_mut().filter(|r| r.backend == "simd/avx2").enumerate() {
+        record.speedup = Some([2.0, 8.0, 1000.0][i]);
+        (record.speedup_low, record.speedup_high) = (None, None);
+    }
+    let last = records.iter().rposition(|r| r.backend == "naive").unwrap();
+    records.remove(last);
+    let summary = Summary::of(&records);
+    let speeds = &summary.speeds[0];
+    assert_eq!(speeds.cases, 2);
+    let ours = speeds.contenders.iter().find(|c| c.backend == "simd/avx2").unwrap();
+    let mean = ours.mean.unwrap();
+    assert!((mean.value - 4.0).abs() < 1e-12 && mean.interval.is_none());
+    assert_eq!(ours.timed, 3);
+    assert_eq!(Ratio::geometric_mean(&[]), None);
+}
+
+#[test]
+fn verdicts_count_a_case_once_and_its_worst_row() {
+    let (mut records, ..) = synthetic::run("a", 1, 1.0);
+    records.retain(|r| r.op == "gelu" && r.dtype == "f32" && r.backend == "naive");
+    let one = records[0].problem.clone();
+    let bad = records.iter_mut().rfind(|r| r.problem == one).unwrap();
+    bad.status = Status::Failed;
+    let counts = Summary::of(&records).counts("naive", None);
+    assert_eq!((counts.total(), counts.of(Status::Failed)), (3, 1));
+}
+
+#[test]
+fn terminal_tables_fit_and_use_colour_only_if_asked() {
+    let (records, ..) = synthetic::run("a", 1, 1.0);
+    for width in [80, 120] {
+        let text = table::report(&records, plain(width));
+        // A repro line is to be copied and therefore never broken.
+        for line in text.lines().filter(|l| !l.trim_start().starts_with("touchstone repro")) {
+            assert!(line.chars().count() <= width, "{width}: {line}");
+        }
+        assert!(!text.contains('\u{1b}'));
+    }
+    let coloured = Style { colour: true, ..plain(80) };
+    assert!(table::report(&records, coloured).contains('\u{1b}'));
+}
+
+#[test]
+fn splice_replaces_between_markers_and_nothing_else() {
+    let readme = "a\n<!-- touchstone:speed -->\nold\n<!-- /touchstone:speed -->\nb\n";
+    let once = splice(readme, "speed", "new\n").unwrap();
+    assert_eq!(once, "a\n<!-- touchstone:speed -->\nnew\n<!-- /touchstone:speed -->\nb\n");
+    assert_eq!(splice(&once, "speed", "new\n").unwrap(), once);
+    assert!(matches!(splice(readme, "other", ""), Err(SpliceError::Missing { .. })));
+    let twice = format!("{readme}{readme}");
+    assert!(matches!(splice(&twice, "speed", ""), Err(SpliceError::Repeated { .. })));
+    let inverted = "<!-- /touchstone:x --> <!-- touchstone:x -->";
+    assert!(matches!(splice(inverted, "x", ""), Err(SpliceError::Inverted { .. })));
+}
+
+/// Text from outside that would break out if anything forgot to escape it.
+fn hostile() -> Vec<Record> {
+    let (mut records, ..) = synthetic::run("a", 1, 1.0);
+    records.retain(|r| r.op == "rms_norm");
+    let evil = "</script><img src=x onerror=alert(1)> | `x` \"q\" & <b>";
+    for record in &mut records {
+        record.numerics = evil.into();
+        if record.status != Status::Passed {
+            record.reason = evil.into();
+        }
+    }
+    records
+}
+
+#[test]
+fn the_page_is_well_formed_and_self_contained() {
+    let (_, _, environment) = synthetic::run("a", 1, 1.0);
+    let page = html::page(&hostile(), Some(&environment)).unwrap();
+    assert!(!page.contains("http://") && !page.contains("https://"));
+    assert!(!page.contains("<img") && !page.contains("@import") && !page.contains("src=\""));
+    assert_eq!(page.matches("</script>").count(), 2);
+    let void = ["meta", "link", "br"];
+    let shapes = ["circle", "line", "rect", "polygon", "polyline"];
+    let mut open: Vec<&str> = Vec::new();
+    let body = page.split("<script").next().unwrap();
+    let body = [body.split("<style>").next().unwrap(), body.split("</style>").last().unwrap()];
+    let text = body.concat();
+    for tag in text.split('<').skip(1) {
+        let tag = tag.split('>').next().unwrap();
+        let name = tag.trim_start_matches('/').split([' ', '\n', '/']).next().unwrap();
+        if tag.starts_with('!') || void.contains(&name) || shapes.contains(&name) {
+            continue;
+        }
+        if tag.starts_with('/') {
+            assert_eq!(open.pop(), Some(name));
+        } else {
+            open.push(name);
+        }
+    }
+    assert_eq!(open, ["html", "body"]);
+}
+
+#[test]
+fn markdown_rows_stay_rows() {
+    let text = markdown::report(&hostile());
+    assert!(!text.contains("<img") && !text.contains("<b>"));
+    for line in text.lines().filter(|line| line.starts_with('|')) {
+        assert!(line.ends_with(" |"), "{line}");
+    }
+}
+
+#[test]
+fn exports_hold_every_column_and_nan() {
+    let mut records = hostile();
+    records[0].max_abs = Some(f64::NAN);
+    let csv = export::csv(&records);
+    let back = store::read_table_from(std::path::Path::new("x.csv"), &csv).unwrap();
+    assert_eq!(format!("{back:?}"), format!("{records:?}"));
+    let mut lines = Vec::new();
+    export::write_json_lines(&records, &mut lines).unwrap();
+    let first = String::from_utf8(lines).unwrap();
+    let first: serde_json::Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
+    assert_eq!(first.as_object().unwrap().len(), columns::COLUMNS.len());
+    assert_eq!(first["max_abs"], "NaN");
+    assert_eq!(first["seed"], 7);
+    assert_eq!(columns::json_schema()["required"].as_array().unwrap().len(), columns::COLUMNS.len());
+}
+
+#[test]
+fn a_diff_finds_what_changed_and_only_that() {
+    let (old, old_samples, _) = synthetic::run("old", 1, 1.0);
+    let (mut new, new_samples, _) = synthetic::run("new", 1, 1.25);
+    new.last_mut().unwrap().status = Status::Failed;
+    let found =
+        diff(Side { records: &old, samples: &old_samples }, Side { records: &new, samples: &new_samples });
+    assert_eq!(found.changes.len(), 1);
+    for family in &found.families {
+        let (low, high) = family.mean.interval.expect("there are samples");
+        let expected = if family.backend == "simd/avx2" { 0.8 } else { 1.0 };
+        assert!(low <= expected + 0.01 && expected - 0.01 <= high, "{family:?}");
+    }
+    let bare = diff(Side { records: &old, samples: &[] }, Side { records: &new, samples: &[] });
+    assert!(bare.cases.iter().all(|case| case.ratio.interval.is_none()));
+    for grid in diff::grids(&found, true) {
+        assert!(table::render(&grid, plain(80)).lines().count() > 3);
+        assert!(markdown::render(&grid).contains("| --- |"));
+    }
+}

@@ -1,0 +1,267 @@
+//! The promises of the run directory: nothing is lost, nothing is overwritten, nothing is guessed.
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use touchstone_reports::store::{RECORDS_FILE, SAMPLES_FILE, merge, read_table_from};
+use touchstone_reports::{
+    Environment, Record, RecordError, RooflineEntry, RunWriter, SCHEMA_VERSION, SampleRow, Status,
+    StoreError, read_records, read_samples,
+};
+
+fn row(problem: &str, backend: &str) -> Record {
+    Record {
+        schema: SCHEMA_VERSION,
+        run_id: "run".into(),
+        time: "2026-01-31T12:00:00Z".into(),
+        problem: problem.into(),
+        family: "softmax".into(),
+        op: "softmax".into(),
+        dtype: "f32".into(),
+        backend: backend.into(),
+        threads: 1,
+        status: Status::Passed,
+        max_abs: Some(f64::NAN),
+        max_rel: Some(f64::INFINITY),
+        worst_got: Some(f64::NEG_INFINITY),
+        ..Record::default()
+    }
+}
+
+fn timed(problem: &str, backend: &str) -> Record {
+    Record {
+        cache: "hot".into(),
+        method: "wall".into(),
+        iterations: Some(10),
+        samples: Some(2),
+        median_ns: Some(1000),
+        ..row(problem, backend)
+    }
+}
+
+/// Equality that takes NaN for equal to NaN, as text does.
+fn same(a: &Record, b: &Record) -> bool {
+    format!("{a:?}") == format!("{b:?}")
+}
+
+fn written(rows: &[Record]) -> (tempfile::TempDir, Vec<u8>) {
+    let dir = tempfile::tempdir().expect("a writable directory");
+    let mut run = RunWriter::create(dir.path()).expect("a writable directory");
+    for row in rows {
+        run.push(row, &[]).expect("a writable directory");
+    }
+    let bytes = std::fs::read(dir.path().join(RECORDS_FILE)).expect("a writable directory");
+    (dir, bytes)
+}
+
+fn error_of(bytes: &[u8]) -> String {
+    let message = read_table_from(Path::new("a.csv"), bytes).expect_err("damaged").to_string();
+    assert!(!message.contains('\n'), "one line: {message}");
+    message
+}
+
+fn number() -> impl Strategy<Value = Option<f64>> {
+    prop_oneof![
+        Just(None),
+        any::<f64>().prop_map(Some),
+        Just(Some(f64::NAN)),
+        Just(Some(f64::INFINITY)),
+        Just(Some(f64::NEG_INFINITY)),
+        Just(Some(f64::from_bits(1))),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_record_survives_the_file(
+        texts in proptest::collection::vec("(\\PC|[\"\n\r,;])*", 4),
+        numbers in proptest::collection::vec(number(), 4),
+        seed: u64, flops: u64, memory: Option<u64>, dirty: bool,
+    ) {
+        let record = Record {
+            reason: texts[0].clone(),
+            version: texts[1].clone(),
+            repro: texts[2].clone(),
+            fill: texts[3].clone(),
+            max_abs: numbers[0], rmse: numbers[1], worst_got: numbers[2], load: numbers[3],
+            seed, flops, peak_memory: memory, git_dirty: dirty,
+            ..row("p", "naive")
+        };
+        let (dir, _) = written(std::slice::from_ref(&record));
+        let back = read_records(&[dir.path()]).unwrap();
+        prop_assert!(same(&back[0], &record), "{:?} != {:?}", back[0], record);
+    }
+
+    #[test]
+    fn a_torn_file_is_an_error_to_read_and_resumes(cut in 1usize..400) {
+        let rows = [timed("a, \"quoted\"\nproblem", "naive"), timed("b", "naive")];
+        let (dir, bytes) = written(&rows);
+        let torn = &bytes[..bytes.len() - cut.min(bytes.len() / 3)];
+        prop_assume!(torn.last() != Some(&b'\n') || torn.len() < bytes.len());
+        std::fs::write(dir.path().join(RECORDS_FILE), torn).unwrap();
+        let mut run = RunWriter::resume(dir.path()).unwrap();
+        let kept = run.earlier().len();
+        prop_assert!(kept < rows.len());
+        for row in rows.iter().filter(|row| !run.is_done(&row.key())).collect::<Vec<_>>() {
+            run.push(row, &[]).unwrap();
+        }
+        prop_assert_eq!(std::fs::read(dir.path().join(RECORDS_FILE)).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn damaged_files_name_the_line_and_the_column() {
+    let (_dir, bytes) = written(&[timed("a", "naive"), timed("b", "naive")]);
+    let text = String::from_utf8(bytes.clone()).unwrap();
+
+    assert!(error_of(b"").starts_with("a.csv: empty"));
+    let torn = error_of(&bytes[..bytes.len() - 3]);
+    assert!(torn.starts_with("a.csv:3: truncated row"), "{torn}");
+    let torn = error_of(&bytes[..bytes.len() - 90]);
+    assert!(torn.starts_with("a.csv:3: truncated row"), "{torn}");
+
+    let number = error_of(text.replacen(",1000,", ",1o00,", 1).as_bytes());
+    assert_eq!(number, "a.csv:2: column `median_ns` is `1o00`, expected a non-negative integer");
+    let status = error_of(text.replacen(",passed,", ",past,", 1).as_bytes());
+    assert!(status.starts_with("a.csv:2: column `status` is `past`, expected passed,"));
+    let header = error_of(text.replacen("rustc", "compiler", 1).as_bytes());
+    assert_eq!(header, "a.csv:1: column 6 of the header is `compiler`, expected `rustc`");
+    let narrow = error_of(text.replacen("1,run,", "1,", 1).as_bytes());
+    assert_eq!(narrow, "a.csv:2: 61 columns, expected 62");
+    let mixed = error_of(text.replacen("\n1,run", "\n2,run", 1).as_bytes());
+    assert_eq!(mixed, "a.csv:2: schema version 2, this program reads 1");
+    let newer = error_of(b"schema,who\n7,x\n");
+    assert_eq!(newer, "a.csv:2: schema version 7, this program reads 1");
+    let other = error_of(b"name,time\nx,1\n");
+    assert!(other.starts_with("a.csv:1: column 1 of the header is `name`"));
+    let wrong = error_of(text.replacen(",passed,", ",failed,", 1).as_bytes());
+    assert!(wrong.starts_with("a.csv:2: `method` is wall in a row with status failed"));
+    let mut binary = bytes.clone();
+    let end = binary.len() - 5;
+    binary[end] = 0xff;
+    assert!(error_of(&binary).contains("UTF-8"));
+}
+
+#[test]
+fn no_records_at_all_is_an_error_but_an_idle_shard_is_not() {
+    let (idle, _) = written(&[]);
+    let (busy, _) = written(&[row("a", "naive")]);
+    assert!(matches!(read_records(&[idle.path()]), Err(StoreError::NoRecords { .. })));
+    assert_eq!(read_records(&[idle.path(), busy.path()]).unwrap().len(), 1);
+    assert!(matches!(read_records(&[Path::new("/nonexistent.csv")]), Err(StoreError::Io { .. })));
+}
+
+#[test]
+fn merging_keeps_the_latest_of_each_key_in_order_of_appearance() {
+    let old = row("a", "naive");
+    let new = Record { time: "2026-01-31T12:00:00.5Z".into(), suite: "new".into(), ..old.clone() };
+    for tables in [[vec![old.clone()], vec![new.clone()]], [vec![new], vec![old]]] {
+        let merged = merge([tables[0].clone(), vec![row("b", "naive")], tables[1].clone()]);
+        assert_eq!(merged.len(), 2);
+        assert_eq!(merged[0].suite, "new");
+    }
+}
+
+#[test]
+fn eight_shards_merge_to_the_whole_run() {
+    let rows: Vec<_> = (0..40).map(|i| timed(&format!("p{i}"), "naive")).collect();
+    let (whole, _) = written(&rows);
+    let shards: Vec<_> = (0..8)
+        .map(|k| {
+            let part: Vec<_> = rows.iter().skip(k).step_by(8).cloned().collect();
+            written(&part).0
+        })
+        .collect();
+    let paths: Vec<_> = shards.iter().map(|dir| dir.path()).collect();
+    let mut merged = read_records(&paths).unwrap();
+    let mut all = read_records(&[whole.path()]).unwrap();
+    merged.sort_by_key(Record::key);
+    all.sort_by_key(Record::key);
+    assert!(merged.iter().zip(&all).all(|(a, b)| same(a, b)) && merged.len() == all.len());
+}
+
+#[test]
+fn a_run_is_never_overwritten_or_doubled() {
+    let (dir, bytes) = written(&[row("a", "naive")]);
+    assert!(matches!(RunWriter::create(dir.path()), Err(StoreError::AlreadyThere { .. })));
+    let mut run = RunWriter::resume(dir.path()).unwrap();
+    assert!(matches!(run.push(&row("a", "naive"), &[]), Err(StoreError::Duplicate { .. })));
+    assert_eq!(std::fs::read(dir.path().join(RECORDS_FILE)).unwrap(), bytes);
+}
+
+#[test]
+fn samples_without_their_record_are_dropped_on_resume() {
+    let (first, second) = (timed("a", "naive"), timed("b", "naive"));
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = RunWriter::create(dir.path()).unwrap();
+    run.push(&first, &SampleRow::of(&first, &[(10, 9_000), (10, 11_000)])).unwrap();
+    run.push(&second, &SampleRow::of(&second, &[(10, 9_000)])).unwrap();
+    drop(run);
+    let path = dir.path().join(RECORDS_FILE);
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 2]).unwrap();
+    drop(RunWriter::resume(dir.path()).unwrap());
+    let samples = read_samples(&[dir.path()]).unwrap();
+    assert_eq!(samples, SampleRow::of(&first, &[(10, 9_000), (10, 11_000)]));
+    let damaged = std::fs::read_to_string(dir.path().join(SAMPLES_FILE)).unwrap().replace("11000", "x");
+    std::fs::write(dir.path().join(SAMPLES_FILE), damaged).unwrap();
+    let message = read_samples(&[dir.path()]).unwrap_err().to_string();
+    assert!(message.contains("samples.csv:3: column `ns` is `x`"), "{message}");
+}
+
+#[test]
+fn a_time_without_agreement_cannot_be_recorded() {
+    for status in Status::ALL {
+        let record = Record {
+            status,
+            reason: "because".into(),
+            repro: "touchstone repro 'a'".into(),
+            ..timed("a", "naive")
+        };
+        let verdict = record.validate();
+        if status == Status::Passed {
+            assert_eq!(verdict, Ok(()));
+        } else {
+            assert!(
+                matches!(&verdict, Err(RecordError::TimeWithoutAgreement { column: "method", .. })),
+                "{status}: {verdict:?}"
+            );
+            let dir = tempfile::tempdir().unwrap();
+            let mut run = RunWriter::create(dir.path()).unwrap();
+            assert!(matches!(run.push(&record, &[]), Err(StoreError::Refused { .. })));
+        }
+    }
+}
+
+#[test]
+fn contradictions_are_refused_with_their_operands() {
+    let order = Record { p90_ns: Some(5), ..timed("a", "naive") };
+    assert_eq!(order.validate().unwrap_err().to_string(), "`median_ns` is 1000 but `p90_ns` is 5");
+    let silent = Record { status: Status::Failed, ..row("a", "naive") };
+    assert!(matches!(silent.validate(), Err(RecordError::Missing { column: "reason", .. })));
+    let local = Record { time: "2026-01-31T12:00:00+01:00".into(), ..row("a", "naive") };
+    assert!(matches!(local.validate(), Err(RecordError::Time { .. })));
+}
+
+#[test]
+fn environment_survives_the_file_and_older_files_read() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(Environment::read(dir.path()).unwrap(), None);
+    let environment = Environment {
+        seeds: vec![0, u64::MAX],
+        roofline: vec![RooflineEntry { threads: 2, fma_gflops: Some(190.0), ..RooflineEntry::default() }],
+        ..Environment::default()
+    };
+    environment.write(dir.path()).unwrap();
+    assert_eq!(Environment::read(dir.path()).unwrap(), Some(environment));
+
+    let file = dir.path().join("environment.toml");
+    std::fs::write(&file, "run_id = \"old\"\nseeds = [7]\nlater = true\n").unwrap();
+    let old = Environment::beside(&dir.path().join("records.csv")).unwrap().unwrap();
+    assert_eq!((old.run_id.as_str(), old.seeds), ("old", vec![7]));
+
+    std::fs::write(&file, "run_id = 3\n").unwrap();
+    let message = Environment::read(dir.path()).unwrap_err().to_string();
+    assert!(message.contains("environment.toml") && message.contains("line 1"), "{message}");
+}

@@ -1,0 +1,150 @@
+//! Every backend on every case of the smoke suite, judged by the oracle: one test for each
+//! implementation and family, the same body for all.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::LazyLock;
+
+use acceptance::{Posed, Tally};
+use touchstone_harness::known::KnownIssues;
+use touchstone_harness::suite::Suite;
+use touchstone_kernels::{Contract, DType, Family, Op, Registry};
+
+/// Two threads, so that work is shared out.
+const THREADS: usize = 2;
+
+static SMOKE: LazyLock<Vec<Posed>> = LazyLock::new(|| {
+    Suite::load("smoke").unwrap().cases.into_iter().map(|suite_case| Posed::new(suite_case.case)).collect()
+});
+
+static KNOWN: LazyLock<KnownIssues> = LazyLock::new(|| KnownIssues::built_in().unwrap());
+
+fn conforms(implementation: &str, family: Family) {
+    let registry = Registry::standard(THREADS);
+    let backends = registry.present().iter().filter(|b| b.id().implementation() == implementation);
+    let mut judged = 0;
+    for backend in backends {
+        let mut tally = Tally::default();
+        for posed in SMOKE.iter().filter(|posed| posed.problem().family() == family) {
+            let outcome = posed.judge(backend.as_ref(), &KNOWN);
+            tally.add(backend.as_ref(), &posed.case, &outcome);
+            if ["naive", "simd"].contains(&implementation) {
+                let contract = backend.declares(posed.problem()).contract;
+                assert_eq!(contract, Contract::Componentwise, "{} on {}", backend.id(), posed.case);
+            }
+        }
+        tally.finish(&format!("{} on {family}", backend.id()));
+        if ["naive", "simd"].contains(&implementation) {
+            assert_eq!((tally.known, tally.unsupported), (0, 0), "{} can and does do all", backend.id());
+        }
+        judged += 1;
+    }
+    assert!(judged > 0, "no backend of {implementation} is present: {:?}", registry.absent());
+}
+
+macro_rules! conformance {
+    ($($(#[$feature:meta])? $implementation:ident),+ $(,)?) => { $(
+        $(#[$feature])?
+        mod $implementation {
+            use super::*;
+
+            #[test]
+            fn attention() {
+                conforms(stringify!($implementation), Family::Attention);
+            }
+
+            #[test]
+            fn softmax() {
+                conforms(stringify!($implementation), Family::Softmax);
+            }
+
+            #[test]
+            fn norm() {
+                conforms(stringify!($implementation), Family::Norm);
+            }
+
+            #[test]
+            fn activation() {
+                conforms(stringify!($implementation), Family::Activation);
+            }
+
+            #[test]
+            fn rope() {
+                conforms(stringify!($implementation), Family::Rope);
+            }
+        }
+    )+ };
+}
+
+conformance! {
+    naive,
+    simd,
+    #[cfg(feature = "candle")]
+    candle,
+    #[cfg(feature = "libtorch")]
+    libtorch,
+}
+
+/// The smoke suite stands for every operation in every dtype.
+#[test]
+fn smoke_holds_every_operation_and_dtype() {
+    for op in Op::names() {
+        for &dtype in DType::ALL {
+            let here = |p: &&Posed| p.problem().name() == op && p.problem().dtype == dtype;
+            assert!(SMOKE.iter().any(|posed| here(&posed)), "no case of {op} {dtype}");
+        }
+    }
+}
+
+/// Each instruction set that this CPU has is a backend of its own; each other one says why not.
+#[test]
+fn every_instruction_set_is_present_or_explained() {
+    let registry = Registry::standard(THREADS);
+    let mut expected = vec!["simd/scalar"];
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            expected.push("simd/avx2");
+        }
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
+            expected.push("simd/avx512");
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    expected.push("simd/neon");
+    for name in ["simd/scalar", "simd/avx2", "simd/avx512", "simd/neon"] {
+        let present = registry.present().iter().any(|b| b.id().as_str() == name);
+        let absent = registry.absent().iter().find(|absent| absent.id.as_str() == name);
+        assert_eq!(present, expected.contains(&name), "{name}");
+        assert_ne!(present, absent.is_some_and(|absent| !absent.reason.is_empty()), "{name}");
+    }
+}
+
+/// A known issue cannot outlive its defect, whatever suite its witnesses stand in.
+#[test]
+fn every_witness_of_a_known_issue_still_fails() {
+    let registry = Registry::standard(THREADS);
+    for issue in KNOWN.iter() {
+        let implementation = issue.backend.as_str();
+        let backends: Vec<_> = registry
+            .present()
+            .iter()
+            .filter(|b| b.id().as_str() == implementation || b.id().implementation() == implementation)
+            .collect();
+        if backends.is_empty() {
+            println!("{}: {implementation} is absent, nothing to witness", issue.id);
+        }
+        for witness in issue.witnesses() {
+            let posed = Posed::new(witness.parse().unwrap());
+            for backend in &backends {
+                let outcome = posed.judge(backend.as_ref(), &KNOWN);
+                assert!(
+                    matches!(&outcome, touchstone_harness::Outcome::Known { issue: id, .. } if *id == issue.id),
+                    "{}: {witness} on {}: {outcome:?}",
+                    issue.id,
+                    backend.id()
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Bad input to every command: one clear line on standard error, exit status 1, nothing on
+//! standard output, and nothing overwritten.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod touchstone;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use touchstone::{directory, prints, run};
+
+/// Softmax over one small row: quick wherever it gets through.
+const CASE: &str = "softmax f32 shape=2x3";
+
+/// The command refuses, and its complaint holds each of `words`.
+fn refuses(directory: &Path, arguments: &[&str], words: &[&str]) {
+    let output = run(directory, arguments);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
+    assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
+    let complaints: Vec<&str> = stderr.lines().filter(|line| line.starts_with("touchstone: ")).collect();
+    assert!(
+        complaints.len() == 1 && stderr.ends_with(&format!("{}\n", complaints[0])),
+        "{arguments:?}: {stderr}"
+    );
+    for word in words {
+        assert!(complaints[0].contains(word), "{arguments:?}: no '{word}' in: {}", complaints[0]);
+    }
+}
+
+fn write(directory: &Path, name: &str, text: &str) {
+    std::fs::write(directory.join(name), text).unwrap();
+}
+
+#[test]
+fn unknown_backends_are_refused_by_every_command_that_takes_one() {
+    let here = directory();
+    capture(here.path(), "capture.safetensors", r#"{"op":"softmax"}"#, Dtype::F32, &[2, 3]);
+    for command in
+        [&["check"][..], &["bench"], &["compare"], &["repro", CASE], &["eval", "capture.safetensors"]]
+    {
+        let with = |name: &'static str| [command, &["--backend", name]].concat();
+        refuses(here.path(), &with("cudnn"), &["no backend 'cudnn'", "naive"]);
+        let absent = if cfg!(target_arch = "x86_64") { "simd/neon" } else { "simd/avx2" };
+        refuses(here.path(), &with(absent), &["is not here", absent]);
+        refuses(here.path(), &[command, &["--threads", "0"]].concat(), &["--threads", "1 to 1024"]);
+        refuses(here.path(), &[command, &["--known-issues", "none.toml"]].concat(), &["none.toml"]);
+    }
+    refuses(here.path(), &["worker", "--backend", "cudnn", "--threads", "1"], &["cudnn"]);
+    let reference = ["--backend", "naive", "--op", "softmax", "--reference", "simd"];
+    for command in ["bench", "compare"] {
+        refuses(here.path(), &[&[command][..], &reference].concat(), &["reference 'simd'", "naive"]);
+    }
+}
+
+#[test]
+fn bad_filters_are_refused_by_every_command_over_suites() {
+    let here = directory();
+    for command in ["check", "bench", "compare"] {
+        let with = |arguments: &[&'static str], words: &[&str]| {
+            refuses(here.path(), &[&[command][..], arguments].concat(), words);
+        };
+        with(&["--op", "convolution"], &["'convolution'", "attention", "gelu"]);
+        with(&["--dtype", "f64"], &["'f64'", "bf16"]);
+        with(&["--suite", "everything"], &["no suite 'everything'", "smoke"]);
+        with(&["--suite", "none.toml"], &["none.toml"]);
+        with(&["--case", "["], &["--case", "regex"]);
+        with(&["--case", "no case has this text"], &["matches the filters"]);
+        with(&["--op", "rope", "--case", "^softmax"], &["matches the filters"]);
+        with(&["--shard", "3/2"], &["--shard", "k/n"]);
+        with(&["--shard", "half"], &["--shard", "1/4"]);
+        with(&["--slow"], &["--slow", "--help"]);
+        with(&["--resume"], &["--out"]);
+        with(&["--format", "xml"], &["'xml'", "csv"]);
+    }
+    refuses(here.path(), &["bench", "--suite", "smoke"], &["no timed case of smoke"]);
+    assert_eq!(std::fs::read_dir(here.path()).unwrap().count(), 0, "something was left behind");
+}
+
+#[test]
+fn malformed_suites_are_refused_with_file_and_line() {
+    let here = directory();
+    write(here.path(), "syntax.toml", "description = \"own\"\n\n[[case]\nop = 1\n");
+    write(here.path(), "field.toml", "\n[[case]]\nop = 'softmax'\ndtype = 'f32'\nshape = '2x3'\nscael = 2\n");
+    write(
+        here.path(),
+        "shape.toml",
+        "[[case]]\nop = 'attention'\ndtype = 'f32'\nh = 3\nhkv = 2\nlq = 4\nd = 8\n",
+    );
+    write(here.path(), "dtype.toml", "[[case]]\nop = 'softmax'\ndtype = 'int8'\nshape = '2x3'\n");
+    write(here.path(), "empty.toml", "description = 'nothing'\n");
+    write(here.path(), "binary.toml", "\u{0}\u{1}");
+    write(here.path(), "known.toml", "[[issue]]\nid = 'x'\nbackend = 3\n");
+    for command in ["check", "bench", "compare"] {
+        for (file, words) in [
+            ("syntax.toml", &["syntax.toml:3:"][..]),
+            ("field.toml", &["field.toml:2:", "scael", "scale"]),
+            ("shape.toml", &["shape.toml:1:", "hkv=2 does not divide h=3"]),
+            ("dtype.toml", &["dtype.toml:1:", "int8"]),
+            ("empty.toml", &["empty.toml", "no cases"]),
+            ("binary.toml", &["binary.toml:1:"]),
+        ] {
+            refuses(here.path(), &[command, "--suite", file], words);
+        }
+        let known = ["--op", "softmax", "--known-issues", "known.toml"];
+        refuses(here.path(), &[&[command][..], &known].concat(), &["known.toml:3:", "backend"]);
+    }
+}
+
+#[test]
+fn bad_cases_are_refused() {
+    let here = directory();
+    for (text, words) in [
+        ("", &["not a problem"][..]),
+        ("softmax", &["not a problem"]),
+        ("soft_max f32 shape=2", &["soft_max", "softmax"]),
+        ("softmax f64 shape=2", &["f64", "bf16"]),
+        ("softmax f32", &["shape"]),
+        ("softmax f32 shape=2x", &["shape=2x"]),
+        ("softmax f32 shape=2 shape=3", &["shape", "twice"]),
+        ("softmax f32 shape=2 axis=1", &["axis=1"]),
+        ("softmax f32 shape=2 fill=random", &["random", "normal"]),
+        ("softmax f32 shape=2 seed=-1", &["seed=-1"]),
+        ("softmax f32 shape=2 temperature=1", &["temperature", "scale"]),
+        ("softmax f32 shape=99999999x99999999", &["too large"]),
+        ("batch_norm f32 shape=99999999999x9x99999999999", &["too large"]),
+        ("attention f32 h=4 hkv=3 lq=2 d=8", &["hkv=3", "h=4"]),
+        ("layer_norm f32 shape=2x3 eps=0", &["eps=0"]),
+        ("rope f32 h=1 l=2 d=8 rotary_dim=7", &["rotary_dim=7"]),
+    ] {
+        refuses(here.path(), &["repro", text], words);
+    }
+    write(here.path(), "file", "");
+    refuses(here.path(), &["repro", CASE, "--backend", "naive", "--dump", "file/dir"], &["file/dir"]);
+    refuses(here.path(), &["repro"], &["CASE"]);
+}
+
+/// Writes a capture with an operand `x`.
+fn capture(directory: &Path, name: &str, problem: &str, dtype: Dtype, shape: &[usize]) {
+    let bytes = vec![0; shape.iter().product::<usize>() * dtype.bitsize() / 8];
+    let x = TensorView::new(dtype, shape.to_vec(), &bytes).unwrap();
+    let metadata = HashMap::from([("touchstone", "1"), ("problem", problem), ("source", "a test")])
+        .into_iter()
+        .map(|(key, value)| (key.to_string(), value.to_string()))
+        .collect();
+    std::fs::write(directory.join(name), safetensors::serialize([("x", x)], Some(metadata)).unwrap())
+        .unwrap();
+}
+
+#[test]
+fn bad_captures_are_refused() {
+    let here = directory();
+    let softmax = r#"{"op":"softmax"}"#;
+    capture(here.path(), "good.safetensors", softmax, Dtype::F32, &[2, 3]);
+    assert!(prints(here.path(), &["eval", "good.safetensors", "--backend", "naive"]).contains("0 wrong"));
+
+    let whole = std::fs::read(here.path().join("good.safetensors")).unwrap();
+    std::fs::write(here.path().join("truncated.safetensors"), &whole[..whole.len() - 5]).unwrap();
+    std::fs::write(here.path().join("header.safetensors"), &whole[..40]).unwrap();
+    write(here.path(), "text.safetensors", "not tensors");
+    capture(here.path(), "double.safetensors", softmax, Dtype::F64, &[2, 3]);
+    capture(here.path(), "integer.safetensors", softmax, Dtype::I64, &[2, 3]);
+    capture(
+        here.path(),
+        "weightless.safetensors",
+        r#"{"op":"layer_norm","weight":true}"#,
+        Dtype::F32,
+        &[2, 3],
+    );
+    capture(here.path(), "queryless.safetensors", r#"{"op":"attention"}"#, Dtype::F32, &[1, 2, 3, 4]);
+    capture(here.path(), "rank.safetensors", r#"{"op":"rope","theta":1e4}"#, Dtype::F32, &[2, 8]);
+    capture(here.path(), "axis.safetensors", r#"{"op":"softmax","axis":2}"#, Dtype::F32, &[2, 3]);
+    capture(here.path(), "op.safetensors", r#"{"op":"conv"}"#, Dtype::F32, &[2, 3]);
+    capture(here.path(), "json.safetensors", "{op: softmax}", Dtype::F32, &[2, 3]);
+    for (file, words) in [
+        ("none.safetensors", &["No such file"][..]),
+        ("truncated.safetensors", &["not a whole safetensors file"]),
+        ("header.safetensors", &["not a whole safetensors file"]),
+        ("text.safetensors", &["not a whole safetensors file"]),
+        ("double.safetensors", &["'x'", "F64", "F32"]),
+        ("integer.safetensors", &["x", "not floating-point"]),
+        ("weightless.safetensors", &["weight"]),
+        ("queryless.safetensors", &["q"]),
+        ("rank.safetensors", &["'x'", "2 dimensions, expected 4"]),
+        ("axis.safetensors", &["axis=2", "2 dimensions"]),
+        ("op.safetensors", &["conv", "softmax"]),
+        ("json.safetensors", &["metadata 'problem'"]),
+    ] {
+        refuses(here.path(), &["eval", file], &[words, &[file]].concat());
+        // A bad file among good ones is found before anything is computed.
+        refuses(here.path(), &["eval", "good.safetensors", file], &[file]);
+    }
+    refuses(here.path(), &["eval"], &["FILE"]);
+    refuses(here.path(), &["eval", "good.safetensors", "--as", "int8"], &["int8", "bf16"]);
+    let dump = ["eval", "good.safetensors", "--dump", "good.safetensors/dir"];
+    refuses(here.path(), &dump, &["good.safetensors/dir"]);
+}
+
+#[test]
+fn records_that_cannot_be_kept_are_refused_and_none_is_overwritten() {
+    let here = directory();
+    write(here.path(), "own.toml", "[[case]]\nop = 'softmax'\ndtype = 'f32'\nshape = '2x3'\ntime = 'hot'\n");
+    write(here.path(), "file", "");
+    let own = ["--suite", "own.toml", "--backend", "naive", "--threads", "1"];
+    prints(here.path(), &[&["check", "--out", "run"][..], &own].concat());
+    let before = std::fs::read(here.path().join("run/records.csv")).unwrap();
+    for command in ["check", "bench", "compare"] {
+        refuses(here.path(), &[&[command, "--out", "file/run"][..], &own].concat(), &["file/run"]);
+        refuses(here.path(), &[&[command, "--out", "run"][..], &own].concat(), &["run"]);
+    }
+    assert_eq!(std::fs::read(here.path().join("run/records.csv")).unwrap(), before);
+    std::fs::write(here.path().join("run/records.csv"), "a,b\n1,2\n").unwrap();
+    refuses(here.path(), &[&["check", "--resume", "--out", "run"][..], &own].concat(), &["records.csv"]);
+}
+
+#[test]
+fn runs_that_cannot_be_read_are_refused() {
+    let here = directory();
+    write(here.path(), "own.toml", "[[case]]\nop = 'softmax'\ndtype = 'f32'\nshape = '2x3'\n");
+    prints(here.path(), &["check", "--suite", "own.toml", "--backend", "naive", "--out", "run"]);
+    write(here.path(), "garbage.csv", "these are, no records\n1,2\n");
+    let whole = std::fs::read_to_string(here.path().join("run/records.csv")).unwrap();
+    write(here.path(), "damaged.csv", &whole.replacen(",f32,", ",", 1));
+    for (run, words) in
+        [("none", &["none"][..]), ("garbage.csv", &["garbage.csv"]), ("damaged.csv", &["damaged.csv", "2"])]
+    {
+        refuses(here.path(), &["report", run], words);
+        refuses(here.path(), &["report", "run", run], words);
+        refuses(here.path(), &["diff", "run", run], words);
+        refuses(here.path(), &["diff", run, "run"], words);
+    }
+    refuses(here.path(), &["report"], &["RUN"]);
+    refuses(here.path(), &["diff", "run"], &["B"]);
+    refuses(here.path(), &["report", "run", "--html", "own.toml/page.html"], &["page.html"]);
+    refuses(here.path(), &["report", "run", "--markdown", "own.toml/page.md"], &["page.md"]);
+    refuses(here.path(), &["list", "--yaml"], &["--yaml"]);
+    refuses(here.path(), &["roofline", "--yaml"], &["--yaml"]);
+    refuses(here.path(), &["measure"], &["measure"]);
+}
