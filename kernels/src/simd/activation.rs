@@ -231,7 +231,7 @@ impl Pointwise<'_> {
         let engine = Arc::clone(self.engine);
         Box::new(HostPrepared::new(self.problem, self.inputs, move |inputs, outputs| {
             let (x, out) = (inputs.slice::<T>("x")?, outputs.slice_mut::<T>("out")?);
-            engine.threads.elements(out, GRAIN, &|at, out: &mut [T]| {
+            engine.threads.elements(out, GRAIN, |at, out| {
                 engine.isa.run(Map { function, x: &x[at..], out });
             });
             Ok(())
@@ -246,7 +246,7 @@ impl Pointwise<'_> {
             let gate_first = match layout {
                 GluLayout::Split => {
                     let (gate, up) = (inputs.slice::<T>("gate")?, inputs.slice::<T>("up")?);
-                    engine.threads.elements(out, GRAIN, &|at, out: &mut [T]| {
+                    engine.threads.elements(out, GRAIN, |at, out| {
                         engine.isa.run(GatedMap { function, gate: &gate[at..], up: &up[at..], out });
                     });
                     return Ok(());
@@ -255,7 +255,7 @@ impl Pointwise<'_> {
                 GluLayout::GateLast => false,
             };
             let x = inputs.slice::<T>("x")?;
-            engine.threads.elements(out, width, &|at, out: &mut [T]| {
+            engine.threads.elements(out, width, |at, out| {
                 engine.isa.run(PackedRows { function, x: &x[2 * at..], out, width, gate_first });
             });
             Ok(())

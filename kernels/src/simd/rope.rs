@@ -42,7 +42,7 @@ pub(super) fn prepare<T: Element>(
                 &built
             }
         };
-        engine.threads.elements(out, spec.head_dim, &|start, out: &mut [T]| {
+        engine.threads.elements(out, spec.head_dim, |start, out| {
             let first = start / spec.head_dim;
             let rows = first..first + out.len() / spec.head_dim;
             engine.isa.run(Rotate { spec: &spec, tables, rows, x: &x[start..start + out.len()], out });
@@ -59,7 +59,7 @@ impl Engine {
         // A sine and a cosine in f64 take about as long as fifty elements of a kernel.
         let threads = self.threads.worth(positions.len() * spec.rotary_dim * 25);
         let share = positions.len().div_ceil(threads).max(1);
-        let parts = self.threads.map(positions.chunks(share).collect(), &|p| spec.tables(p, factors));
+        let parts = self.threads.map(positions.chunks(share).collect(), |p| spec.tables(p, factors));
         let (cosines, sines): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
         Ok((cosines.concat(), sines.concat()))
     }

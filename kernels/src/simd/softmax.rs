@@ -211,7 +211,7 @@ impl Engine {
         let (outer, len, inner) = dims;
         let threads = self.threads.worth(out.len());
         if outer >= threads && inner == 1 {
-            self.threads.elements(out, len, &|start, out: &mut [T]| {
+            self.threads.elements(out, len, |start, out| {
                 self.isa.run(form.of(Rows { x: &x[start..start + out.len()], out, len }));
             });
         } else if inner == 1 {
@@ -219,7 +219,7 @@ impl Engine {
                 self.long_softmax(form, x, out);
             }
         } else if outer >= threads {
-            self.threads.elements(out, len * inner, &|start, out: &mut [T]| {
+            self.threads.elements(out, len * inner, |start, out| {
                 let slabs = x[start..].chunks_exact(len * inner).zip(out.chunks_exact_mut(len * inner));
                 for (x, out) in slabs {
                     let rows = out.chunks_exact_mut(inner).collect();
@@ -229,7 +229,7 @@ impl Engine {
         } else {
             for (x, out) in x.chunks_exact(len * inner).zip(out.chunks_exact_mut(len * inner)) {
                 let tasks = columns::split(x, out, inner, threads);
-                self.threads.map(tasks, &|columns| self.isa.run(form.of(columns)));
+                self.threads.map(tasks, |columns| self.isa.run(form.of(columns)));
             }
         }
     }
@@ -237,12 +237,12 @@ impl Engine {
     /// One row whose blocks are shared out among threads.
     fn long_softmax<T: Element>(&self, form: Form, x: &[T], out: &mut [T]) {
         let threads = &self.threads;
-        let maxima = threads.map(x.chunks(BLOCK).collect(), &|x| self.isa.run(form.of(BlockMax(x))));
+        let maxima = threads.map(x.chunks(BLOCK).collect(), |x| self.isa.run(form.of(BlockMax(x))));
         let max = maxima.into_iter().fold(f32::NEG_INFINITY, larger);
         let blocks = x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)).collect();
-        let sums = threads.map(blocks, &|(x, out)| self.isa.run(form.of(BlockSum { max, x, out })));
+        let sums = threads.map(blocks, |(x, out)| self.isa.run(form.of(BlockSum { max, x, out })));
         let sum = sums.into_iter().fold(0.0, |sum, block| sum + block);
         let blocks = x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)).collect();
-        threads.map(blocks, &|(x, out)| self.isa.run(form.of(BlockFinish { max, sum, x, out })));
+        threads.map(blocks, |(x, out)| self.isa.run(form.of(BlockFinish { max, sum, x, out })));
     }
 }
