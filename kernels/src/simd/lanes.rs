@@ -221,9 +221,7 @@ pub trait Lanes: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// When there are more than N.
     #[inline(always)]
     fn load_partial<T: Element>(self, x: &[T], fill: f32) -> Self::F {
-        let mut lanes = [T::zeroed(); MAX_LANES];
-        lanes[..Self::N][..x.len()].copy_from_slice(x);
-        self.select(self.first(x.len()), self.load_as(&lanes), self.splat(fill))
+        load_buffered(self, x, fill)
     }
 
     /// Writes the first lanes to a slice of at most N.
@@ -236,6 +234,14 @@ pub trait Lanes: Copy + Send + Sync + std::fmt::Debug + 'static {
         self.store_as(&mut lanes, a);
         out.copy_from_slice(&lanes[..Self::N][..out.len()]);
     }
+}
+
+/// [`load_partial`](Lanes::load_partial) by way of a buffer.
+#[inline(always)]
+pub(super) fn load_buffered<L: Lanes, T: Element>(lanes: L, x: &[T], fill: f32) -> L::F {
+    let mut buffer = [T::zeroed(); MAX_LANES];
+    buffer[..L::N][..x.len()].copy_from_slice(x);
+    lanes.select(lanes.first(x.len()), lanes.load_as(&buffer), lanes.splat(fill))
 }
 
 /// The first N elements as an array.

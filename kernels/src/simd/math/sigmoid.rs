@@ -1,6 +1,6 @@
 //! The logistic function, the hyperbolic tangent, and the units built on them.
 
-use super::{Scaled, clamp, exp_split, polynomial};
+use super::{Scaled, clamp, exp_m1_split, exp_split, polynomial};
 use crate::simd::lanes::Lanes;
 
 /// (r, n) with r·2ⁿ = sigmoid(z + low): 1/(1 + e) for z ≥ 0, else e/(1 + e), where e = e^−|z|.
@@ -114,12 +114,13 @@ pub(crate) fn mish<L: Lanes>(lanes: L, x: L::F) -> L::F {
     let (zero, one, two) = (lanes.splat(0.0), lanes.splat(1.0), lanes.splat(2.0));
     // At −120 the result is zero.
     let m = lanes.max(lanes.splat(-120.0), x);
-    let (p, n) = exp_split(lanes, lanes.max(lanes.splat(-120.0), lanes.neg(lanes.abs(m))), None);
-    let e = lanes.shift(p, lanes.max(lanes.splat(-125.0), n));
+    let (u, n) = exp_m1_split(lanes, lanes.max(lanes.splat(-120.0), lanes.neg(lanes.abs(m))), None);
+    let e = lanes.shift(lanes.add(one, u), lanes.max(lanes.splat(-125.0), n));
     let negative = lanes.lt(x, zero);
     let two_plus_e = lanes.add(two, e);
     let one_plus_2e = lanes.mul_add(two, e, one);
-    let numerator = lanes.select(negative, lanes.mul(p, two_plus_e), one_plus_2e);
+    let below = lanes.mul_add(two_plus_e, u, two_plus_e);
+    let numerator = lanes.select(negative, below, one_plus_2e);
     let denominator = lanes.select(
         negative,
         lanes.mul_add(e, two_plus_e, two),

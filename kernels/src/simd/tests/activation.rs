@@ -7,8 +7,19 @@ use crate::op::Unary;
 use crate::simd::activation::{Gelu, Map, Ungated};
 use crate::simd::isa::Isa;
 
-/// Each function with its text and its largest error in units of 2⁻²³.
-fn functions() -> Vec<(&'static str, Box<dyn Fn(f64) -> f64>, f64)> {
+/// A function's text, its value in f64, and its largest error in units of 2⁻²³.
+type Known<F> = (&'static str, F, f64);
+
+/// Gated units by their gates.
+const GATED: [Known<fn(f64) -> f64>; 5] = [
+    ("glu", reference::sigmoid, 2.5),
+    ("reglu", reference::relu, 0.0),
+    ("geglu", reference::gelu, 4.0),
+    ("geglu_tanh", reference::gelu_tanh, 4.0),
+    ("swiglu", reference::silu, 3.5),
+];
+
+fn functions() -> Vec<Known<Box<dyn Fn(f64) -> f64>>> {
     vec![
         ("relu", Box::new(reference::relu), 0.0),
         ("leaky_relu", Box::new(reference::leaky_relu(0.01)), 0.5),
@@ -57,17 +68,10 @@ proptest! {
 
     #[test]
     fn gated_units(dtype in dtypes(), rows in 1usize..5, width in 1usize..70, seed: u64, spread in 0.1f64..30.0) {
-        let gates: [(&str, fn(f64) -> f64, f64); 5] = [
-            ("glu", reference::sigmoid, 2.5),
-            ("reglu", reference::relu, 0.0),
-            ("geglu", reference::gelu, 4.0),
-            ("geglu_tanh", reference::gelu_tanh, 4.0),
-            ("swiglu", reference::silu, 3.5),
-        ];
         let mut gate = normal(seed, rows * width);
         gate.iter_mut().for_each(|x| *x *= spread);
         let up = normal(!seed, rows * width);
-        for (name, function, ulps) in gates {
+        for (name, function, ulps) in GATED {
             for layout in ["split", "gate_first", "gate_last"] {
                 let problem = format!("{name} {dtype} shape={rows}x{width} layout={layout}");
                 let packed = |first: &[f64], second: &[f64]| {
@@ -135,16 +139,9 @@ fn gated_units_at_the_ends_of_the_range() {
         3e38,
         f64::INFINITY,
     ];
-    let gates: [(&str, fn(f64) -> f64, f64); 5] = [
-        ("glu", reference::sigmoid, 2.5),
-        ("reglu", reference::relu, 0.0),
-        ("geglu", reference::gelu, 4.0),
-        ("geglu_tanh", reference::gelu_tanh, 4.0),
-        ("swiglu", reference::silu, 3.5),
-    ];
     let gate: Vec<f64> = GATES.iter().flat_map(|&g| UPS.map(|_| g)).collect();
     let up: Vec<f64> = GATES.iter().flat_map(|_| UPS).collect();
-    for (name, function, ulps) in gates {
+    for (name, function, ulps) in GATED {
         let case = Case::new(&format!("{name} f32 shape={}", gate.len()), &[gate.clone(), up.clone()]);
         let (gate, up) = (case.input("gate"), case.input("up"));
         let y: Vec<f64> = gate
