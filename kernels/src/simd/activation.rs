@@ -180,9 +180,11 @@ impl<T: Element, G: Gate> Kernel for PackedRows<'_, T, G> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let rows = self.x.chunks_exact(2 * self.width).zip(self.out.chunks_exact_mut(self.width));
+        // No element, no row; a chunk must have a length all the same.
+        let width = self.width.max(1);
+        let rows = self.x.chunks_exact(2 * width).zip(self.out.chunks_exact_mut(width));
         for (x, out) in rows {
-            let (first, second) = x.split_at(self.width);
+            let (first, second) = x.split_at(width);
             let (gate, up) = if self.gate_first { (first, second) } else { (second, first) };
             GatedMap { function: self.function, gate, up, out }.run(lanes);
         }

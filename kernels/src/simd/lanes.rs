@@ -221,9 +221,7 @@ pub trait Lanes: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// When there are more than N.
     #[inline(always)]
     fn load_partial<T: Element>(self, x: &[T], fill: f32) -> Self::F {
-        let mut lanes = [T::from_f32(fill); MAX_LANES];
-        lanes[..Self::N][..x.len()].copy_from_slice(x);
-        self.load_as(&lanes)
+        load_buffered(self, x, fill)
     }
 
     /// Writes the first lanes to a slice of at most N.
@@ -232,10 +230,18 @@ pub trait Lanes: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// When it is longer than N.
     #[inline(always)]
     fn store_partial<T: Element>(self, out: &mut [T], a: Self::F) {
-        let mut lanes = [T::from_f32(0.0); MAX_LANES];
+        let mut lanes = [T::zeroed(); MAX_LANES];
         self.store_as(&mut lanes, a);
         out.copy_from_slice(&lanes[..Self::N][..out.len()]);
     }
+}
+
+/// [`load_partial`](Lanes::load_partial) by way of a buffer.
+#[inline(always)]
+pub(super) fn load_buffered<L: Lanes, T: Element>(lanes: L, x: &[T], fill: f32) -> L::F {
+    let mut buffer = [T::zeroed(); MAX_LANES];
+    buffer[..L::N][..x.len()].copy_from_slice(x);
+    lanes.select(lanes.first(x.len()), lanes.load_as(&buffer), lanes.splat(fill))
 }
 
 /// The first N elements as an array.

@@ -24,7 +24,9 @@ impl Lanes for Scalar {
     const N: usize = 1;
     const REGISTERS: usize = 16;
 
-    #[inline(always)]
+    /// Out of line like the entries of the other instruction sets, or every caller of
+    /// [`Isa::run`](super::isa::Isa::run) would hold a copy.
+    #[inline(never)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
     }

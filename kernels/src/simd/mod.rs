@@ -28,6 +28,8 @@ pub mod peaks;
 mod rope;
 mod softmax;
 mod sum;
+#[cfg(test)]
+mod tests;
 mod threads;
 
 use std::sync::Arc;
@@ -99,8 +101,18 @@ impl Backend for Simd {
         }
     }
 
-    fn declares(&self, _problem: &Problem) -> Declaration {
-        Declaration::strict("fused")
+    fn declares(&self, problem: &Problem) -> Declaration {
+        Declaration::strict(match &problem.op {
+            Op::Softmax(spec) if spec.dims().2 == 1 => "three passes, a row in all lanes",
+            Op::Softmax(_) => "three passes, a row in each lane",
+            Op::Activation(_) | Op::Glu(_) | Op::Rope(_) => "one pass",
+            Op::Attention(_)
+            | Op::LayerNorm(_)
+            | Op::RmsNorm(_)
+            | Op::BatchNorm(_)
+            | Op::GroupNorm(_)
+            | Op::InstanceNorm(_) => "fused",
+        })
     }
 
     fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {

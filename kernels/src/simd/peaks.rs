@@ -37,7 +37,10 @@ impl Kernel for Fma {
                 *chain = lanes.mul_add(*chain, factor, term);
             }
         }
-        let sum = chains.into_iter().fold(lanes.splat(0.0), |sum, chain| lanes.add(sum, chain));
+        let mut sum = lanes.splat(0.0);
+        for chain in chains {
+            sum = lanes.add(sum, chain);
+        }
         black_box(lanes.reduce_add(sum));
     }
 }
@@ -66,8 +69,11 @@ impl Kernel for Read<'_> {
                 *sum = lanes.add(*sum, lanes.load(&block[i * L::N..]));
             }
         }
-        let sum = sums.into_iter().fold(lanes.splat(0.0), |sum, x| lanes.add(sum, x));
-        lanes.reduce_add(sum) + rest.iter().sum::<f32>()
+        let mut total = lanes.splat(0.0);
+        for sum in sums {
+            total = lanes.add(total, sum);
+        }
+        lanes.reduce_add(total) + rest.iter().sum::<f32>()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Sharing elements and tasks out among threads.
 
+use std::sync::{Mutex, PoisonError};
+
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -38,46 +40,58 @@ impl Threads {
         &self,
         out: &mut [T],
         grain: usize,
-        work: impl Fn(usize, &mut [T]) + Send + Sync,
+        work: impl Fn(usize, &mut [T]) + Sync,
     ) {
-        let threads = self.worth(out.len());
-        match &self.pool {
-            Some(pool) if threads > 1 && grain > 0 => {
-                let band = out.len().div_ceil(threads).next_multiple_of(grain);
-                pool.install(|| {
-                    out.par_chunks_mut(band).enumerate().for_each(|(i, out)| work(i * band, out));
-                });
-            }
-            _ => work(0, out),
-        }
+        let bands = if grain == 0 { 1 } else { self.worth(out.len()) };
+        let band = out.len().div_ceil(bands).next_multiple_of(grain.max(1));
+        self.bands(out, band, &work);
     }
 
     /// Cuts `out` into `bands` runs of nearly equal length and calls `work(first, run)` on each, in
     /// parallel, where `first` is the index of the run's first element.
     pub(super) fn runs<T: Send>(&self, out: &mut [T], bands: usize, work: impl Fn(usize, &mut [T]) + Sync) {
-        let share = out.len().div_ceil(bands.max(1)).max(1);
-        match &self.pool {
-            Some(pool) if bands > 1 => pool.install(|| {
-                out.par_chunks_mut(share).enumerate().for_each(|(i, run)| work(i * share, run));
-            }),
-            _ => work(0, out),
-        }
+        self.bands(out, out.len().div_ceil(bands.max(1)), &work);
     }
 
     /// Calls `task(i)` for every i below `tasks`, in parallel, taken one by one as threads become
     /// free. The caller decides that the work is worth it.
-    pub(super) fn each(&self, tasks: usize, task: impl Fn(usize) + Send + Sync) {
-        self.map((0..tasks).collect(), task);
+    pub(super) fn each(&self, tasks: usize, task: impl Fn(usize) + Sync) {
+        self.take_turns(tasks, &task);
     }
 
-    /// The results of `work` on every task, in order. The tasks run in parallel, taken one by one
-    /// as threads become free; the caller decides that they are worth it.
-    pub(super) fn map<T: Send, R: Send>(&self, tasks: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+    /// The results of `work` on every task, in order, taken like those of [`each`](Self::each).
+    pub(super) fn map<T: Send, R: Send>(&self, tasks: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+        self.results(tasks, &work)
+    }
+
+    // From here on closures are `dyn`, so that none of this, and nothing of rayon, is compiled
+    // anew for every kernel.
+
+    fn bands<T: Send>(&self, out: &mut [T], band: usize, work: &(dyn Fn(usize, &mut [T]) + Sync)) {
+        if band >= out.len() {
+            return work(0, out);
+        }
+        self.results(out.chunks_mut(band).enumerate().collect(), &|(i, out)| work(i * band, out));
+    }
+
+    fn results<T: Send, R: Send>(&self, tasks: Vec<T>, work: &(dyn Fn(T) -> R + Sync)) -> Vec<R> {
+        // Each cell is touched by one thread; the locks are how the compiler knows.
+        let (tasks, results): (Vec<_>, Vec<_>) =
+            tasks.into_iter().map(|task| (Mutex::new(Some(task)), Mutex::new(None))).unzip();
+        self.take_turns(tasks.len(), &|i| {
+            let task = tasks[i].lock().unwrap_or_else(PoisonError::into_inner).take();
+            *results[i].lock().unwrap_or_else(PoisonError::into_inner) = task.map(work);
+        });
+        let inner = |result: Mutex<_>| result.into_inner().unwrap_or_else(PoisonError::into_inner);
+        results.into_iter().filter_map(inner).collect()
+    }
+
+    fn take_turns(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
         match &self.pool {
-            Some(pool) if tasks.len() > 1 => {
-                pool.install(|| tasks.into_par_iter().with_max_len(1).map(work).collect())
+            Some(pool) if tasks > 1 => {
+                pool.install(|| (0..tasks).into_par_iter().with_max_len(1).for_each(task));
             }
-            _ => tasks.into_iter().map(work).collect(),
+            _ => (0..tasks).for_each(task),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The error function, and the normal distribution behind GELU.
 
-use super::{Scaled, exp, exp_split, polynomial};
+use super::{Scaled, exp, exp_m1_split, polynomial};
 use crate::simd::lanes::Lanes;
 
 /// (erf(x) − x)/x as a polynomial in x², for |x| ≤ 0.921875: 2^-25.9 of erf x.
@@ -53,15 +53,20 @@ pub(crate) fn gelu<L: Lanes>(lanes: L, x: L::F) -> Scaled<L::F> {
     let m = lanes.max(lanes.splat(-20.0), x);
     let a = lanes.min(lanes.splat(20.0), lanes.abs(m));
 
-    let t = lanes.div(one, lanes.add(lanes.splat(4.0), a));
+    let denominator = lanes.add(lanes.splat(4.0), a);
+    let t = lanes.div(one, denominator);
     let s = lanes.mul(lanes.sub(a, lanes.splat(NORMAL_TAIL_CENTRE)), t);
     let tail = lanes.mul(t, polynomial(lanes, s, NORMAL_TAIL));
-    // −a²/2 in two parts: an error in it enters the result a²/2 times as large.
+    // The relative error of t: what the sum lost (Dekker), and what the quotient lost.
+    let lost = lanes.sub(a, lanes.sub(denominator, lanes.splat(4.0)));
+    let t_low = lanes.neg_mul_add(t, lost, lanes.neg_mul_add(t, denominator, one));
+    // −a²/2 in two parts: an error in it enters the result a²/2 times as large. The second part
+    // takes along the error of t, which is as good as one of the exponent.
     let minus_half_a = lanes.mul(a, lanes.splat(-0.5));
     let exponent = lanes.mul(minus_half_a, a);
-    let low = lanes.mul_sub(minus_half_a, a, exponent);
-    let (p, n) = exp_split(lanes, exponent, Some(low));
-    let r = lanes.mul(tail, p);
+    let low = lanes.add(lanes.mul_sub(minus_half_a, a, exponent), t_low);
+    let (u, n) = exp_m1_split(lanes, exponent, Some(low));
+    let r = lanes.mul_add(tail, u, tail);
 
     // Φ(a) = 1 − Φ(−a).
     let above = lanes.sub(one, lanes.shift(r, lanes.max(lanes.splat(-100.0), n)));

@@ -44,12 +44,21 @@ impl<F: Copy> Reduced<F> {
     }
 }
 
-/// (p, n) with e^(x + low) = p·2ⁿ, 0.7 < p < 1.42, n integral, for |x| up to 2²⁰ and |low| well
+/// (u, n) with e^(x + low) = (1 + u)·2ⁿ, |u| < 0.42, n integral, for |x| up to 2²⁰ and |low| well
 /// below 1. NaN gives NaN twice.
+///
+/// A factor y of the result is best applied as y + y·u, which skips the rounding of 1 + u.
+#[inline(always)]
+pub(crate) fn exp_m1_split<L: Lanes>(lanes: L, x: L::F, low: Option<L::F>) -> (L::F, L::F) {
+    let reduced = Reduced::new(lanes, x, low);
+    (reduced.exp_m1(lanes), reduced.n)
+}
+
+/// (p, n) with e^(x + low) = p·2ⁿ: [`exp_m1_split`] with p = 1 + u, 0.7 < p < 1.42.
 #[inline(always)]
 pub(crate) fn exp_split<L: Lanes>(lanes: L, x: L::F, low: Option<L::F>) -> (L::F, L::F) {
-    let reduced = Reduced::new(lanes, x, low);
-    (lanes.add(reduced.exp_m1(lanes), lanes.splat(1.0)), reduced.n)
+    let (u, n) = exp_m1_split(lanes, x, low);
+    (lanes.add(u, lanes.splat(1.0)), n)
 }
 
 /// e^x.

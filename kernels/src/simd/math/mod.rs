@@ -17,7 +17,7 @@ mod sigmoid;
 mod tests;
 
 pub(crate) use erf::{erf, gelu};
-pub(crate) use exp::{exp, exp_m1_negative, exp_split};
+pub(crate) use exp::{exp, exp_m1_negative, exp_m1_split, exp_split};
 pub(crate) use log::{ln, softplus};
 pub(crate) use scaled::Scaled;
 pub(crate) use sigmoid::{gelu_tanh, mish, sigmoid, silu, swish, tanh};

@@ -3,7 +3,7 @@
 use crate::simd::lanes::Lanes;
 
 /// m·r·2ⁿ, not multiplied out: `x·sigmoid(x)` at x = −100 is a small number, but sigmoid(−100) is
-/// a subnormal with three bits left. r is normal and at most 2, n integral, from −500 to 0.
+/// a subnormal with three bits left. r is normal and at most 2, n integral, from −450 to 0.
 #[derive(Clone, Copy)]
 pub(crate) struct Scaled<F> {
     /// The linear factor: x, limited where the result has long been zero.
@@ -44,16 +44,19 @@ impl<F: Copy> Scaled<F> {
         gate.product(lanes, m, up, lanes.add(self.n, lanes.add(m_shift, up_shift)))
     }
 
-    /// m·r·up·2ⁿ with r of self: three quarters of 2ⁿ are multiplied in one by one, so that
-    /// every power is normal, and the last step is the only one to round to a subnormal.
+    /// m·r·up·2ⁿ with r of self, rounded to the range of f32 once: two fifths of 2ⁿ come before
+    /// `up`, so that neither that product nor the next leaves the range, the last step is the only
+    /// one that can reach the subnormals.
     #[inline(always)]
     fn product<L: Lanes<F = F>>(self, lanes: L, m: F, up: F, n: F) -> F {
-        let n = lanes.max(lanes.splat(-500.0), n);
-        let quarter_n = lanes.round(lanes.mul(n, lanes.splat(0.25)));
-        let quarter = lanes.exp2i(quarter_n);
-        let rest = lanes.exp2i(lanes.neg_mul_add(quarter_n, lanes.splat(3.0), n));
-        let gate = lanes.mul(lanes.mul(lanes.mul(m, self.r), quarter), quarter);
-        lanes.mul(lanes.mul(gate, up), lanes.mul(quarter, rest))
+        // Below 2⁻³⁰⁰ the result is zero for every m and up that belong to such an n.
+        let n = lanes.max(lanes.splat(-300.0), n);
+        let first = lanes.round(lanes.mul(n, lanes.splat(0.4)));
+        let rest = lanes.sub(n, first);
+        let last = lanes.max(lanes.splat(-126.0), rest);
+        let gate = lanes.mul(lanes.mul(m, self.r), lanes.exp2i(first));
+        let product = lanes.mul(lanes.mul(gate, up), lanes.exp2i(lanes.sub(rest, last)));
+        lanes.mul(product, lanes.exp2i(last))
     }
 }
 

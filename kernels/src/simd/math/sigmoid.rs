@@ -1,6 +1,6 @@
 //! The logistic function, the hyperbolic tangent, and the units built on them.
 
-use super::{Scaled, clamp, exp_split, polynomial};
+use super::{Scaled, clamp, exp_m1_split, exp_split, polynomial};
 use crate::simd::lanes::Lanes;
 
 /// (r, n) with r·2ⁿ = sigmoid(z + low): 1/(1 + e) for z ≥ 0, else e/(1 + e), where e = e^−|z|.
@@ -11,7 +11,10 @@ fn logistic<L: Lanes>(lanes: L, z: L::F, low: Option<L::F>) -> (L::F, L::F) {
     let negative = lanes.lt(z, zero);
     // Far above zero e only has to vanish.
     let a = lanes.max(lanes.splat(-300.0), lanes.neg(lanes.abs(z)));
-    let low = low.map(|low| lanes.select(negative, low, lanes.neg(low)));
+    let low = match low {
+        Some(low) => Some(lanes.select(negative, low, lanes.neg(low))),
+        None => None,
+    };
     let (p, n) = exp_split(lanes, a, low);
     let denominator = lanes.add(one, lanes.shift(p, lanes.max(lanes.splat(-125.0), n)));
     let r = lanes.div(lanes.select(negative, p, one), denominator);
@@ -55,9 +58,11 @@ pub(crate) fn swish<L: Lanes>(lanes: L, x: L::F, beta: f32) -> L::F {
 }
 
 /// 2·√(2/π) and the rest.
-const GELU_LINEAR: [f32; 2] = [1.595_769_2, -4.534_068e-8];
+const GELU_LINEAR: f32 = 1.595_769_2;
+const GELU_LINEAR_LOW: f32 = -4.534_068e-8;
 /// 2·√(2/π)·0.044715 and the rest.
-const GELU_CUBIC: [f32; 2] = [0.071_354_814, 2.398_832_5e-9];
+const GELU_CUBIC: f32 = 0.071_354_814;
+const GELU_CUBIC_LOW: f32 = 2.398_832_5e-9;
 
 /// x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))) = x·sigmoid(z) with z twice the argument of tanh.
 ///
@@ -68,8 +73,8 @@ pub(crate) fn gelu_tanh<L: Lanes>(lanes: L, x: L::F) -> Scaled<L::F> {
     // At −14 the result is below 2⁻³⁰⁰; above 14 the factor of x is 1.
     let m = lanes.max(lanes.splat(-14.0), x);
     let near = lanes.min(lanes.splat(14.0), m);
-    let (linear, linear_low) = (lanes.splat(GELU_LINEAR[0]), lanes.splat(GELU_LINEAR[1]));
-    let (cubic, cubic_low) = (lanes.splat(GELU_CUBIC[0]), lanes.splat(GELU_CUBIC[1]));
+    let (linear, linear_low) = (lanes.splat(GELU_LINEAR), lanes.splat(GELU_LINEAR_LOW));
+    let (cubic, cubic_low) = (lanes.splat(GELU_CUBIC), lanes.splat(GELU_CUBIC_LOW));
     let square = lanes.mul(near, near);
     let square_low = lanes.mul_sub(near, near, square);
     let term = lanes.mul(cubic, square);
@@ -112,12 +117,13 @@ pub(crate) fn mish<L: Lanes>(lanes: L, x: L::F) -> L::F {
     let (zero, one, two) = (lanes.splat(0.0), lanes.splat(1.0), lanes.splat(2.0));
     // At −120 the result is zero.
     let m = lanes.max(lanes.splat(-120.0), x);
-    let (p, n) = exp_split(lanes, lanes.max(lanes.splat(-120.0), lanes.neg(lanes.abs(m))), None);
-    let e = lanes.shift(p, lanes.max(lanes.splat(-125.0), n));
+    let (u, n) = exp_m1_split(lanes, lanes.max(lanes.splat(-120.0), lanes.neg(lanes.abs(m))), None);
+    let e = lanes.shift(lanes.add(one, u), lanes.max(lanes.splat(-125.0), n));
     let negative = lanes.lt(x, zero);
     let two_plus_e = lanes.add(two, e);
     let one_plus_2e = lanes.mul_add(two, e, one);
-    let numerator = lanes.select(negative, lanes.mul(p, two_plus_e), one_plus_2e);
+    let below = lanes.mul_add(two_plus_e, u, two_plus_e);
+    let numerator = lanes.select(negative, below, one_plus_2e);
     let denominator = lanes.select(
         negative,
         lanes.mul_add(e, two_plus_e, two),

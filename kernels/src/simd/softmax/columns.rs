@@ -47,21 +47,16 @@ impl<T: Element> Pass for Columns<'_, T> {
     #[inline(always)]
     fn run<L: Lanes, V: Variant>(mut self, passes: Passes<L, V>) {
         let width = self.rows.first().map_or(0, |row| row.len());
-        if width < L::N {
-            return self.vectors::<L, V, 1>(passes, 0, width);
-        }
         let mut column = 0;
         while column + 4 * L::N <= width {
             self.vectors::<L, V, 4>(passes, column, L::N);
             column += 4 * L::N;
         }
-        while column + L::N <= width {
-            self.vectors::<L, V, 1>(passes, column, L::N);
+        // The last whole vector overlaps the one before and repeats its results.
+        let count = L::N.min(width);
+        while column < width {
+            self.vectors::<L, V, 1>(passes, column.min(width - count), count);
             column += L::N;
-        }
-        if column < width {
-            // The last whole vector overlaps the one before and repeats its results.
-            self.vectors::<L, V, 1>(passes, width - L::N, L::N);
         }
     }
 }

@@ -65,7 +65,7 @@ impl<L: Lanes, V: Variant> Passes<L, V> {
     /// s·x.
     #[inline(always)]
     pub(super) fn scaled(self, x: L::F) -> L::F {
-        if V::SCALED { self.lanes.mul(self.lanes.splat(self.scale), x) } else { x }
+        self.lanes.mul(self.lanes.splat(self.scale), x)
     }
 
     /// The larger of s·x and `max`; a NaN of x is passed over, the sum will find it.
@@ -120,8 +120,10 @@ impl<L: Lanes, V: Variant> Passes<L, V> {
         for vector in vectors {
             max[0] = self.maximum(lanes.load_as(vector), max[0]);
         }
-        if let Some(first) = tail.first() {
-            max[1] = self.maximum(lanes.load_partial(tail, first.to_f32()), max[1]);
+        if !tail.is_empty() {
+            let scaled = self.scaled(lanes.load_partial(tail, 0.0));
+            let lowest = lanes.splat(f32::NEG_INFINITY);
+            max[1] = lanes.max(lanes.select(lanes.first(tail.len()), scaled, lowest), max[1]);
         }
         lanes.reduce_max(lanes.max(lanes.max(max[0], max[1]), lanes.max(max[2], max[3])))
     }

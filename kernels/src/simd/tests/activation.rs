@@ -1,0 +1,240 @@
+//! Point-wise functions and gated units. The functions' own accuracy is tested in `math::tests`.
+
+use proptest::prelude::*;
+
+use super::{Case, dtypes, normal, reference};
+use crate::op::Unary;
+use crate::simd::activation::{Gelu, Map, Ungated};
+use crate::simd::isa::Isa;
+
+/// A function's text, its value in f64, and its largest error in units of 2⁻²³.
+type Known<F> = (&'static str, F, f64);
+
+/// Gated units by their gates.
+const GATED: [Known<fn(f64) -> f64>; 5] = [
+    ("glu", reference::sigmoid, 2.5),
+    ("reglu", reference::relu, 0.0),
+    ("geglu", reference::gelu, 4.0),
+    ("geglu_tanh", reference::gelu_tanh, 4.0),
+    ("swiglu", reference::silu, 3.5),
+];
+
+fn functions() -> Vec<Known<Box<dyn Fn(f64) -> f64>>> {
+    vec![
+        ("relu", Box::new(reference::relu), 0.0),
+        ("leaky_relu", Box::new(reference::leaky_relu(0.01)), 0.5),
+        ("sigmoid", Box::new(reference::sigmoid), 2.5),
+        ("tanh", Box::new(libm::tanh), 1.5),
+        ("gelu", Box::new(reference::gelu), 4.0),
+        ("gelu_tanh", Box::new(reference::gelu_tanh), 4.0),
+        ("silu", Box::new(reference::silu), 3.5),
+        ("swish", Box::new(reference::silu), 3.5),
+        ("swish beta=0", Box::new(|x| x / 2.0), 0.5),
+        ("swish beta=1.702", Box::new(reference::swish(1.702)), 3.5),
+        ("softplus", Box::new(reference::softplus), 3.0),
+        ("elu alpha=1.5", Box::new(reference::elu(1.5)), 2.0),
+        ("hard_swish", Box::new(reference::hard_swish), 2.0),
+        ("mish", Box::new(reference::mish), 4.0),
+        ("erf", Box::new(libm::erf), 1.5),
+        ("exp", Box::new(libm::exp), 1.0),
+    ]
+}
+
+fn text(function: &str, dtype: impl std::fmt::Display, shape: &str) -> String {
+    let (name, fields) = function.split_once(' ').unwrap_or((function, ""));
+    format!("{name} {dtype} shape={shape} {fields}")
+}
+
+#[test]
+fn every_function_is_checked() {
+    for name in Unary::NAMES {
+        assert!(functions().iter().any(|(text, ..)| text.split(' ').next() == Some(name)), "{name}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn functions_of_every_type_and_length(dtype in dtypes(), len in 0usize..200, seed: u64, spread in 0.1f64..40.0) {
+        for (function, exact, ulps) in functions() {
+            let mut x = normal(seed, len);
+            x.iter_mut().for_each(|x| *x *= spread);
+            let case = Case::new(&text(function, dtype, &len.to_string()), &[x]);
+            let y: Vec<f64> = case.input("x").iter().map(|&x| exact(x)).collect();
+            case.check(&y, |i| case.bound(ulps, y[i]));
+        }
+    }
+
+    #[test]
+    fn gated_units(dtype in dtypes(), rows in 1usize..5, width in 1usize..70, seed: u64, spread in 0.1f64..30.0) {
+        let mut gate = normal(seed, rows * width);
+        gate.iter_mut().for_each(|x| *x *= spread);
+        let up = normal(!seed, rows * width);
+        for (name, function, ulps) in GATED {
+            for layout in ["split", "gate_first", "gate_last"] {
+                let problem = format!("{name} {dtype} shape={rows}x{width} layout={layout}");
+                let packed = |first: &[f64], second: &[f64]| {
+                    let rows = first.chunks(width).zip(second.chunks(width));
+                    vec![rows.flat_map(|(a, b)| a.iter().chain(b)).copied().collect()]
+                };
+                let values = match layout {
+                    "split" => vec![gate.clone(), up.clone()],
+                    "gate_first" => packed(&gate, &up),
+                    _ => packed(&up, &gate),
+                };
+                let case = Case::new(&problem, &values);
+                let y: Vec<f64> = gate
+                    .iter()
+                    .zip(&up)
+                    .map(|(&g, &u)| function(dtype.round(g)) * dtype.round(u))
+                    .collect();
+                case.check(&y, |i| case.bound(ulps + 1.0, y[i]));
+            }
+        }
+    }
+}
+
+/// The product must be right where the gate alone is subnormal or zero, and where the other
+/// factor is.
+#[test]
+fn gated_units_at_the_ends_of_the_range() {
+    const GATES: [f64; 21] = [
+        f64::NEG_INFINITY,
+        -180.0,
+        -120.0,
+        -100.0,
+        -90.0,
+        -88.0,
+        -19.0,
+        -14.5,
+        -13.0,
+        -1.2,
+        -1e-3,
+        -1e-40,
+        -0.0,
+        1e-45,
+        1e-40,
+        1e-38,
+        0.3,
+        5.0,
+        1e20,
+        3e38,
+        f64::INFINITY,
+    ];
+    const UPS: [f64; 15] = [
+        f64::NEG_INFINITY,
+        -3e38,
+        -1e20,
+        -7.0,
+        -1e-20,
+        -1e-40,
+        0.0,
+        1e-45,
+        1e-39,
+        1e-12,
+        1.0,
+        1e12,
+        1e30,
+        3e38,
+        f64::INFINITY,
+    ];
+    let gate: Vec<f64> = GATES.iter().flat_map(|&g| UPS.map(|_| g)).collect();
+    let up: Vec<f64> = GATES.iter().flat_map(|_| UPS).collect();
+    for (name, function, ulps) in GATED {
+        let case = Case::new(&format!("{name} f32 shape={}", gate.len()), &[gate.clone(), up.clone()]);
+        let (gate, up) = (case.input("gate"), case.input("up"));
+        let y: Vec<f64> = gate
+            .iter()
+            .zip(&up)
+            .map(|(&g, &u)| match function(g) {
+                // f64 underflows at e^−745, but the product with ±∞ is infinite before the limit.
+                value if value == 0.0 && g < 0.0 && g.is_finite() && name != "reglu" => {
+                    -f64::MIN_POSITIVE * u
+                }
+                value => value * u,
+            })
+            .collect();
+        case.check(&y, |i| case.bound(ulps + 1.0, y[i]));
+    }
+}
+
+#[test]
+fn limits_and_nan() {
+    let nan_or = |y: f64, expected: f64| (y.is_nan() && expected.is_nan()) || y == expected;
+    let ends = [
+        ("relu", 0.0, f64::INFINITY),
+        ("leaky_relu", f64::NEG_INFINITY, f64::INFINITY),
+        ("sigmoid", 0.0, 1.0),
+        ("tanh", -1.0, 1.0),
+        ("gelu", 0.0, f64::INFINITY),
+        ("gelu_tanh", 0.0, f64::INFINITY),
+        ("silu", 0.0, f64::INFINITY),
+        ("swish beta=0", f64::NEG_INFINITY, f64::INFINITY),
+        ("swish beta=2", 0.0, f64::INFINITY),
+        ("swish beta=-2", f64::NEG_INFINITY, 0.0),
+        ("softplus", 0.0, f64::INFINITY),
+        ("elu", -1.0, f64::INFINITY),
+        ("hard_swish", 0.0, f64::INFINITY),
+        ("mish", 0.0, f64::INFINITY),
+        ("erf", -1.0, 1.0),
+        ("exp", 0.0, f64::INFINITY),
+    ];
+    for dtype in ["f32", "f16", "bf16"] {
+        for (function, low, high) in ends {
+            // Seventeen places: the body and the tail of every vector.
+            let x = [f64::NEG_INFINITY, f64::INFINITY, f64::NAN].repeat(17);
+            let case = Case::new(&text(function, dtype, "51"), &[x]);
+            for isa in Isa::present() {
+                for (i, &y) in case.output(isa).iter().enumerate() {
+                    let expected = [low, high, f64::NAN][i % 3];
+                    assert!(nan_or(y, expected), "{isa} {function} {dtype}: {y} for {expected}");
+                }
+            }
+        }
+        for function in ["gelu", "gelu_tanh", "silu"] {
+            let case = Case::new(&text(function, dtype, "1"), &[vec![f64::NEG_INFINITY]]);
+            for isa in Isa::present() {
+                assert!(case.output(isa)[0].is_sign_negative(), "{isa} {function} {dtype}: +0");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_length_and_alignment_gives_the_same_bits() {
+    let x: Vec<f32> = normal(7, 200).iter().map(|&x| (8.0 * x) as f32).collect();
+    for isa in Isa::present() {
+        let mut whole = vec![0.0f32; 200];
+        isa.run(Map { function: Ungated(Gelu), x: &x, out: &mut whole });
+        for start in 0..17 {
+            for len in 0..=64 {
+                let mut out = [f32::NAN; 100];
+                isa.run(Map {
+                    function: Ungated(Gelu),
+                    x: &x[start..start + len],
+                    out: &mut out[start % 5..start % 5 + len],
+                });
+                let got = &out[start % 5..start % 5 + len];
+                let same = got.iter().zip(&whole[start..]).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "{isa}: {len} elements from {start}");
+                assert_eq!(out.iter().filter(|y| !y.is_nan()).count(), len, "{isa}: wrote too much");
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_change_nothing() {
+    for (function, ..) in functions() {
+        let case = Case::new(&text(function, "f32", "7x30011"), &[normal(3, 7 * 30011)]);
+        case.check_threads();
+    }
+    for layout in ["split", "gate_last"] {
+        let values = match layout {
+            "split" => vec![normal(4, 300 * 1001), normal(5, 300 * 1001)],
+            _ => vec![normal(4, 300 * 2002)],
+        };
+        Case::new(&format!("swiglu bf16 shape=300x1001 layout={layout}"), &values).check_threads();
+    }
+}
