@@ -113,7 +113,7 @@ pub fn explained(outcome: Outcome, backend: &dyn Backend, case: &Case, known: &K
 }
 
 /// A hash of every bit of the inputs.
-fn fingerprint(inputs: &Inputs) -> u64 {
+pub(crate) fn fingerprint(inputs: &Inputs) -> u64 {
     let mut hasher = DefaultHasher::new();
     inputs.iter().for_each(|(_, tensor)| tensor.bytes().hash(&mut hasher));
     hasher.finish()

@@ -45,9 +45,8 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
     let known = selection.who.known_issues()?;
     let keeping: Option<(PathBuf, bool)> =
         arguments.keeping.out.clone().map(|out| (out, arguments.keeping.resume));
-    let roofline = arguments.measuring.roofline()?;
     let keeping = keeping.as_ref().map(|(out, resume)| (out.as_path(), *resume));
-    let (compared, verdict) = carry_out(&plan, registry, &known, Some(roofline), keeping)?;
+    let (compared, verdict) = carry_out(&plan, registry, &known, Some(&arguments.measuring), keeping)?;
     print(&compared.records, arguments.format, true)?;
     Ok(verdict)
 }

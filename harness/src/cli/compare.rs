@@ -52,10 +52,9 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
     let known = selection.who.known_issues()?;
     let stamp = utc_now().replace([':', '-'], "");
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("touchstone-report").join(stamp));
-    let roofline = arguments.measuring.roofline()?;
     eprintln!("{} cases on {} backends, into {}", plan.cases.len(), plan.backends.len(), out.display());
     let (compared, verdict) =
-        carry_out(&plan, registry, &known, Some(roofline), Some((&out, arguments.resume)))?;
+        carry_out(&plan, registry, &known, Some(&arguments.measuring), Some((&out, arguments.resume)))?;
     if verdict == Verdict::Interrupted {
         eprintln!("interrupted; continue with: touchstone compare --out {} --resume", out.display());
     }

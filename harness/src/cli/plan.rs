@@ -38,7 +38,7 @@ pub(super) struct Measuring {
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = seconds)]
     max_time: f64,
     /// Kernels slower than this many seconds are checked, but not timed
-    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.5, value_parser = seconds)]
     slowest: f64,
     /// The backend that speed-ups are against [default: libtorch/cpu, or candle/cpu without it]
     #[arg(long, value_name = "NAME")]
@@ -83,34 +83,36 @@ impl Measuring {
         }
     }
 
-    pub(super) fn roofline(&self) -> anyhow::Result<Roofline> {
-        eprintln!("measuring this machine's limits (a few seconds, once per machine) …");
-        Roofline::of_this_machine(self.remeasure).context("cannot keep the machine's limits")
+    fn roofline(&self) -> anyhow::Result<Roofline> {
+        let announce = || eprintln!("measuring this machine's limits, which are then kept (some seconds) …");
+        Roofline::of_this_machine(self.remeasure, announce).context("cannot keep the machine's limits")
     }
 }
 
-/// Carries out a plan.
+/// Carries out a plan. `measuring` says how to find the machine's limits, where times are taken.
 pub(super) fn carry_out(
     plan: &Plan,
     registry: MakeRegistry,
     known: &KnownIssues,
-    roofline: Option<Roofline>,
+    measuring: Option<&Measuring>,
     keeping: Option<(&Path, bool)>,
 ) -> anyhow::Result<(Compared, Verdict)> {
-    let mut run = Run::new(roofline);
     let most = plan.threads.last().copied().unwrap_or(1);
-    let mut writer = None;
-    if let Some((dir, resume)) = keeping {
+    let open = |(dir, resume)| {
         let opened = if resume { RunWriter::resume(dir) } else { RunWriter::create(dir) };
-        let opened = opened.context(if resume { "cannot resume the run" } else { "cannot start a run" })?;
-        if let Some(earlier) = opened.earlier().first() {
+        opened.context(if resume { "cannot resume the run" } else { "cannot start a run" })
+    };
+    // Before anything that takes long.
+    let writer = keeping.map(open).transpose()?;
+    let mut run = Run::new(measuring.map(Measuring::roofline).transpose()?);
+    if let (Some(writer), Some((dir, _))) = (&writer, keeping) {
+        if let Some(earlier) = writer.earlier().first() {
             run = run.resumed(&earlier.run_id);
         }
         let mut seeds: Vec<u64> = plan.cases.iter().map(|(_, case)| case.case.seed).collect();
         seeds.sort_unstable();
         seeds.dedup();
         run.environment(&registry(most), seeds).write(dir).context("cannot write the environment")?;
-        writer = Some(opened);
     }
     // candle shares rayon's global pool; agreement is checked at the largest thread count.
     crate::timing::configure_threads(most)?;

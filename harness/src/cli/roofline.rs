@@ -23,7 +23,8 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let roofline =
-        Roofline::of_this_machine(arguments.remeasure).context("cannot keep the machine's limits")?;
+        Roofline::of_this_machine(arguments.remeasure, || eprintln!("measuring for some seconds …"))
+            .context("cannot keep the machine's limits")?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&roofline)?);
         return Ok(Verdict::Ok);

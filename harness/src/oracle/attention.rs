@@ -163,8 +163,12 @@ impl<'a> Head<'a> {
             return false;
         }
         if let Some(window) = spec.window {
-            let too_old = window.left.is_some_and(|left| column < position - left as i64);
-            let too_new = window.right.is_some_and(|right| column > position + right as i64);
+            // The distance is not negative where it is compared, and fits.
+            let too_old =
+                window.left.is_some_and(|left| position > column && (position - column) as u64 > left as u64);
+            let too_new = window
+                .right
+                .is_some_and(|right| column > position && (column - position) as u64 > right as u64);
             if too_old || too_new {
                 return false;
             }
@@ -300,7 +304,8 @@ impl<'a> Head<'a> {
             if p == 0.0 { 0.0 } else { p * relative(score, error) }
         })) + sink.map_or(0.0, |s| (s - max).exp() / denominator * relative(s, 0.0));
         let sums = (2.0 * growth(keys.len()) + 3.0) * U;
-        let lse = if keys.is_empty() && sink.is_none() { f64::NEG_INFINITY } else { max + denominator.ln() };
+        // Nothing to attend to, not even a sink: the sum of no exponentials.
+        let lse = if max == f64::NEG_INFINITY { max } else { max + denominator.ln() };
         Weights {
             keys: keys
                 .into_iter()

@@ -8,13 +8,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use touchstone_kernels::{
-    Backend, BackendError, BackendId, InputError, ParseError, Prepared, Registry, Support,
+    Backend, BackendError, BackendId, InputError, Inputs, ParseError, Prepared, Registry, Support,
 };
 
 use super::exchange::{self, ExchangeError};
 use super::pool::footprint;
 use super::protocol::{Greeting, Preparation, ProtocolError, Request, Response};
 use crate::case::Case;
+use crate::check::fingerprint;
 
 /// Why a worker cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,8 @@ enum Refusal {
     NotRun,
     #[error("the kernel wrote outside its results")]
     Guards,
+    #[error("the kernel changed its inputs")]
+    InputChanged,
     #[error("the backend panicked: {0}")]
     Panic(String),
 }
@@ -152,9 +155,13 @@ fn answer(
             Ok(Response::Ran { ns: elapsed.as_nanos() as u64 })
         }
         Request::Outputs { path } => {
-            let outputs = rotation.as_mut().ok_or(Refusal::Nothing)?.last()?.outputs()?;
-            if !outputs.guards_intact() {
+            let rotation = rotation.as_mut().ok_or(Refusal::Nothing)?;
+            let outputs = rotation.last()?.outputs()?;
+            if !outputs.guards_intact() || !rotation.inputs.guards_intact() {
                 return Err(Refusal::Guards);
+            }
+            if fingerprint(&rotation.inputs) != rotation.fingerprint {
+                return Err(Refusal::InputChanged);
             }
             Ok(Response::Wrote { tensors: exchange::write(Path::new(path), &outputs)? })
         }
@@ -169,6 +176,10 @@ fn answer(
 /// Copies of a prepared problem that take turns.
 struct Rotation {
     entries: Vec<Box<dyn Prepared>>,
+    /// What the first copy was prepared from, and reads unless it has taken a copy of its own.
+    inputs: Inputs,
+    /// Of these inputs before anything ran.
+    fingerprint: u64,
     next: usize,
     last: Option<usize>,
 }
@@ -181,12 +192,14 @@ const FIRST_RUNS: Duration = Duration::from_millis(500);
 impl Rotation {
     fn prepare(backend: &dyn Backend, case: &Case, entries: usize) -> Result<Self, Refusal> {
         let inputs = case.inputs();
+        let fingerprint = fingerprint(&inputs);
         let prepared = (0..entries).map(|i| {
             // The first copy may share with the original, which nobody else reads.
             let own = if i == 0 { inputs.clone() } else { inputs.deep_clone() };
             backend.prepare(&case.problem, &own)
         });
-        let mut rotation = Rotation { entries: prepared.collect::<Result<_, _>>()?, next: 0, last: None };
+        let entries_prepared = prepared.collect::<Result<_, _>>()?;
+        let mut rotation = Rotation { entries: entries_prepared, inputs, fingerprint, next: 0, last: None };
         let start = Instant::now();
         for _ in 0..entries {
             rotation.step()?;
@@ -245,7 +258,7 @@ mod tests {
     use std::thread::JoinHandle;
 
     use touchstone_kernels::host::HostPrepared;
-    use touchstone_kernels::{BackendInfo, Declaration, Inputs, Problem};
+    use touchstone_kernels::{BackendInfo, Declaration, Problem};
 
     use super::*;
 

@@ -4,26 +4,71 @@ use candle_core::{D, DType, Result, Tensor};
 use candle_nn::ops;
 
 use super::{Compute, Operands};
+use crate::backend::Support;
 use crate::op::{Activation, Glu, GluLayout, Unary};
+
+/// How candle computes a function.
+struct Path {
+    name: &'static str,
+    apply: Box<dyn Fn(&Tensor) -> Result<Tensor>>,
+}
+
+impl Path {
+    fn new(name: &'static str, apply: impl Fn(&Tensor) -> Result<Tensor> + 'static) -> Self {
+        Path { name, apply: Box::new(apply) }
+    }
+
+    /// Candle's own operation, or else a composition.
+    fn of(function: Unary) -> Option<Path> {
+        fused(function).or_else(|| {
+            let Path { name, apply } = composed(function)?;
+            Some(Path::new(name, move |x| apply(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype())))
+        })
+    }
+}
+
+/// Candle's own operation for a function, where it has one.
+fn fused(function: Unary) -> Option<Path> {
+    Some(match function {
+        Unary::Relu => Path::new("Tensor::relu", Tensor::relu),
+        Unary::LeakyRelu { slope } => {
+            Path::new("ops::leaky_relu", move |x| ops::leaky_relu(x, f64::from(slope)))
+        }
+        Unary::Sigmoid => Path::new("ops::sigmoid", ops::sigmoid),
+        Unary::Tanh => Path::new("Tensor::tanh", Tensor::tanh),
+        Unary::Gelu => Path::new("Tensor::gelu_erf", Tensor::gelu_erf),
+        Unary::GeluTanh => Path::new("Tensor::gelu", Tensor::gelu),
+        Unary::Silu | Unary::Swish { beta: 1.0 } => Path::new("Tensor::silu", Tensor::silu),
+        Unary::Elu { alpha } => Path::new("Tensor::elu", move |x| x.elu(f64::from(alpha))),
+        Unary::HardSwish => Path::new("Activation::HardSwish", |x| x * ops::hard_sigmoid(x)?),
+        Unary::Mish => Path::new("ops::mish", ops::mish),
+        Unary::Erf => Path::new("Tensor::erf", Tensor::erf),
+        Unary::Exp => Path::new("Tensor::exp", Tensor::exp),
+        _ => return None,
+    })
+}
+
+/// What is composed of candle's primitives; the argument is in f32.
+fn composed(function: Unary) -> Option<Path> {
+    Some(match function {
+        Unary::Swish { beta } => {
+            Path::new("composed in f32: x * ops::sigmoid(beta * x)", move |x| swish(x, beta))
+        }
+        Unary::Softplus => Path::new("composed in f32: relu(x) + log(1 + exp(-|x|))", softplus),
+        _ => return None,
+    })
+}
+
+pub(super) fn supports(function: Unary) -> Support {
+    match Path::of(function) {
+        Some(_) => Support::Yes,
+        None => Support::No(format!("candle has no {}", function.name()).into()),
+    }
+}
 
 /// Which operations run.
 pub(super) fn path(function: Unary) -> &'static str {
-    match function {
-        Unary::Relu => "Tensor::relu",
-        Unary::LeakyRelu { .. } => "ops::leaky_relu",
-        Unary::Sigmoid => "ops::sigmoid",
-        Unary::Tanh => "Tensor::tanh",
-        Unary::Gelu => "Tensor::gelu_erf",
-        Unary::GeluTanh => "Tensor::gelu",
-        Unary::Silu | Unary::Swish { beta: 1.0 } => "Tensor::silu",
-        Unary::Swish { .. } => "composed in f32: x * ops::sigmoid(beta * x)",
-        Unary::Softplus => "composed in f32: relu(x) + log(1 + exp(-|x|))",
-        Unary::Elu { .. } => "Tensor::elu",
-        Unary::HardSwish => "Activation::HardSwish",
-        Unary::Mish => "ops::mish",
-        Unary::Erf => "Tensor::erf",
-        Unary::Exp => "Tensor::exp",
-    }
+    Path::of(function).map_or("none", |path| path.name)
 }
 
 /// Which operations run.
@@ -45,20 +90,27 @@ fn is_swiglu(spec: &Glu) -> bool {
 
 pub(super) fn prepare(spec: &Activation, operands: &Operands) -> Result<Compute> {
     let x = operands.upload("x")?;
-    let function = spec.function;
-    Ok(Box::new(move || Ok(vec![apply(function, &x)?])))
+    let apply = function(spec.function)?;
+    Ok(Box::new(move || Ok(vec![apply(&x)?])))
+}
+
+fn function(function: Unary) -> Result<Box<dyn Fn(&Tensor) -> Result<Tensor>>> {
+    match Path::of(function) {
+        Some(path) => Ok(path.apply),
+        None => candle_core::bail!("candle has no {}", function.name()),
+    }
 }
 
 pub(super) fn prepare_glu(spec: &Glu, operands: &Operands) -> Result<Compute> {
-    let gated = |function, gate: &Tensor, up: &Tensor| {
-        let out = (apply(function, &gate.to_dtype(DType::F32)?)? * up.to_dtype(DType::F32)?)?;
+    let apply = function(spec.gate)?;
+    let gated = move |gate: &Tensor, up: &Tensor| {
+        let out = (apply(&gate.to_dtype(DType::F32)?)? * up.to_dtype(DType::F32)?)?;
         Ok(vec![out.to_dtype(gate.dtype())?])
     };
-    let function = spec.gate;
     Ok(match spec.layout {
         GluLayout::Split => {
             let (gate, up) = (operands.upload("gate")?, operands.upload("up")?);
-            Box::new(move || gated(function, &gate, &up))
+            Box::new(move || gated(&gate, &up))
         }
         GluLayout::GateFirst if is_swiglu(spec) => {
             let x = operands.upload("x")?;
@@ -69,29 +121,10 @@ pub(super) fn prepare_glu(spec: &Glu, operands: &Operands) -> Result<Compute> {
             let gate_index = (spec.layout == GluLayout::GateLast) as usize;
             Box::new(move || {
                 let halves = x.chunk(2, D::Minus1)?;
-                gated(function, &halves[gate_index], &halves[1 - gate_index])
+                gated(&halves[gate_index], &halves[1 - gate_index])
             })
         }
     })
-}
-
-fn apply(function: Unary, x: &Tensor) -> Result<Tensor> {
-    match function {
-        Unary::Relu => x.relu(),
-        Unary::LeakyRelu { slope } => ops::leaky_relu(x, slope as f64),
-        Unary::Sigmoid => ops::sigmoid(x),
-        Unary::Tanh => x.tanh(),
-        Unary::Gelu => x.gelu_erf(),
-        Unary::GeluTanh => x.gelu(),
-        Unary::Silu | Unary::Swish { beta: 1.0 } => x.silu(),
-        Unary::Swish { beta } => swish(&x.to_dtype(DType::F32)?, beta)?.to_dtype(x.dtype()),
-        Unary::Softplus => softplus(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype()),
-        Unary::Elu { alpha } => x.elu(alpha as f64),
-        Unary::HardSwish => x * ops::hard_sigmoid(x)?,
-        Unary::Mish => ops::mish(x),
-        Unary::Erf => x.erf(),
-        Unary::Exp => x.exp(),
-    }
 }
 
 /// x·sigmoid(βx). On the side where the sigmoid vanishes, x is kept finite: the limit is 0.

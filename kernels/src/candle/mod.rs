@@ -132,6 +132,7 @@ impl Backend for Candle {
             return Support::No("candle's reductions and chunked kernels reject empty tensors".into());
         }
         match &problem.op {
+            Op::Activation(spec) => activation::supports(spec.function),
             Op::Rope(spec) => rope::supports(spec, self.place),
             _ => Support::Yes,
         }

@@ -4,7 +4,7 @@ use tch::{TchError, Tensor as Torch};
 
 use super::convert::{Operands, sizes};
 use super::{Step, reused};
-use crate::backend::Declaration;
+use crate::backend::{Declaration, Support};
 use crate::dtype::DType;
 use crate::error::BackendError;
 use crate::op::{Activation, Glu, GluLayout, Unary};
@@ -12,16 +12,14 @@ use crate::op::{Activation, Glu, GluLayout, Unary};
 /// `x` → `out`.
 type Function = Box<dyn Fn(&Torch, &Torch) -> Result<Torch, TchError>>;
 
-/// A function by libtorch's own kernel of it, which may also work in place, or, where
-/// [`composition`] says so, by others.
+/// libtorch's own kernel of a function, which may also work in place, where it has one.
 ///
 /// - relu is what libtorch's relu calls, which itself cannot write into given memory;
 /// - softplus becomes x above 20, where log(1 + e^x) − x < 2.1e-9 is far less than half an ulp;
-/// - tch binds leaky_relu and elu with their default parameters only. The derivative of leaky_relu
-///   times an upstream gradient g, `x > 0 ? g : slope·g`, is bound with any slope: with g = x it is
-///   leaky_relu, and with g = elu(x) the slope is elu's α.
-fn function(function: Unary, operands: &Operands, size: &[i64]) -> Result<Function, BackendError> {
-    Ok(match function {
+/// - tch binds leaky_relu with its default slope only. Its derivative times an upstream gradient g,
+///   `x > 0 ? g : slope·g`, is bound with any slope; with g = x it is leaky_relu itself.
+fn fused(function: Unary) -> Option<Function> {
+    Some(match function {
         Unary::Relu => Box::new(|x, out| x.f_clamp_min_out(out, 0)),
         Unary::LeakyRelu { slope: 0.01 } => Box::new(|x, out| x.f_leaky_relu_out(out)),
         Unary::LeakyRelu { slope } => {
@@ -32,39 +30,76 @@ fn function(function: Unary, operands: &Operands, size: &[i64]) -> Result<Functi
         Unary::Gelu => Box::new(|x, out| x.f_gelu_out(out, "none")),
         Unary::GeluTanh => Box::new(|x, out| x.f_gelu_out(out, "tanh")),
         Unary::Silu | Unary::Swish { beta: 1.0 } => Box::new(|x, out| x.f_silu_out(out)),
-        Unary::Swish { beta } => {
-            // x·sigmoid(β·x) is ∞·0 where β·x is −∞; the largest finite x has the limit there, 0.
-            let (beta, max) = (f64::from(beta), f64::from(f32::MAX));
-            let lower = if beta > 0.0 { -max } else { f64::NEG_INFINITY };
-            let upper = if beta < 0.0 { max } else { f64::INFINITY };
-            let scratch = operands.scratch(size)?;
-            Box::new(move |x, out| {
-                let _ = x.f_mul_scalar_out(&scratch, beta)?.f_sigmoid_()?;
-                x.f_clamp_out(out, lower, upper)?.f_mul_(&scratch)
-            })
-        }
         Unary::Softplus => Box::new(|x, out| x.f_softplus_out(out)),
         Unary::Elu { alpha: 1.0 } => Box::new(|x, out| x.f_elu_out(out)),
-        Unary::Elu { alpha } => {
-            let scratch = operands.scratch(size)?;
-            Box::new(move |x, out| {
-                let elu = x.f_elu_out(&scratch)?;
-                x.f_leaky_relu_backward_grad_input(out, &elu, f64::from(alpha), false)
-            })
-        }
         Unary::HardSwish => Box::new(|x, out| x.f_hardswish_out(out)),
         Unary::Mish => Box::new(|x, out| x.f_mish_out(out)),
         Unary::Erf => Box::new(|x, out| x.f_erf_out(out)),
         Unary::Exp => Box::new(|x, out| x.f_exp_out(out)),
+        _ => return None,
     })
+}
+
+/// A function made of several kernels: which, and how, given a tensor for what is in between.
+struct Composition {
+    path: &'static str,
+    with_scratch: Box<dyn FnOnce(Torch) -> Function>,
+}
+
+fn composed(function: Unary) -> Option<Composition> {
+    Some(match function {
+        Unary::Swish { beta } => Composition {
+            path: "composed: mul, sigmoid, clamp, mul",
+            with_scratch: Box::new(move |scratch| {
+                // x·sigmoid(β·x) is ∞·0 where β·x is −∞; the largest finite x has the limit there, 0.
+                let (beta, max) = (f64::from(beta), f64::from(f32::MAX));
+                let lower = if beta > 0.0 { -max } else { f64::NEG_INFINITY };
+                let upper = if beta < 0.0 { max } else { f64::INFINITY };
+                Box::new(move |x, out| {
+                    let _ = x.f_mul_scalar_out(&scratch, beta)?.f_sigmoid_()?;
+                    x.f_clamp_out(out, lower, upper)?.f_mul_(&scratch)
+                })
+            }),
+        },
+        // tch binds elu with α = 1 only. As in `fused`, the derivative of leaky_relu multiplies the
+        // negative side.
+        Unary::Elu { alpha } => Composition {
+            path: "composed: elu, mul of the negative side",
+            with_scratch: Box::new(move |scratch| {
+                Box::new(move |x, out| {
+                    let elu = x.f_elu_out(&scratch)?;
+                    x.f_leaky_relu_backward_grad_input(out, &elu, f64::from(alpha), false)
+                })
+            }),
+        },
+        _ => return None,
+    })
+}
+
+fn function(function: Unary, operands: &Operands, size: &[i64]) -> Result<Function, BackendError> {
+    match (fused(function), composed(function)) {
+        (Some(fused), _) => Ok(fused),
+        (None, Some(composed)) => Ok((composed.with_scratch)(operands.scratch(size)?)),
+        (None, None) => Err(BackendError::Unsupported { reason: missing(function) }),
+    }
+}
+
+fn missing(function: Unary) -> String {
+    format!("libtorch has no {}", function.name())
 }
 
 /// The primitives of a function that is not one kernel.
 fn composition(function: Unary) -> Option<&'static str> {
-    match function {
-        Unary::Swish { beta } if beta != 1.0 => Some("composed: mul, sigmoid, clamp, mul"),
-        Unary::Elu { alpha } if alpha != 1.0 => Some("composed: elu, mul of the negative side"),
-        _ => None,
+    match fused(function) {
+        Some(_) => None,
+        None => Some(composed(function).map_or("none", |composed| composed.path)),
+    }
+}
+
+pub(super) fn supports(spec: &Activation) -> Support {
+    match (fused(spec.function), composed(spec.function)) {
+        (None, None) => Support::No(missing(spec.function).into()),
+        _ => Support::Yes,
     }
 }
 

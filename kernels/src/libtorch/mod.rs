@@ -121,11 +121,12 @@ impl Backend for LibTorch {
         BackendInfo { version: format!("{VERSION} ({with})"), device, isa: isa.into(), threads: self.threads }
     }
 
-    /// Every operation is there or can be composed.
+    /// Nearly everything is there or can be composed.
     fn supports(&self, problem: &Problem) -> Support {
         match &problem.op {
             Op::BatchNorm(spec) => norm::batch_norm_supports(spec),
             Op::InstanceNorm(spec) => norm::instance_norm_supports(spec),
+            Op::Activation(spec) => activation::supports(spec),
             _ => Support::Yes,
         }
     }

@@ -262,6 +262,8 @@ impl Attention {
 
     /// The keys that query i may see by position (causal and window): one range, perhaps empty.
     pub fn key_range(&self, i: usize) -> Range<usize> {
+        // A window wider than any position sees everything on its side.
+        let distance = |keys: usize| i64::try_from(keys).unwrap_or(i64::MAX);
         let position = self.aligned(i);
         let mut start = 0;
         let mut end = self.kv_len as i64;
@@ -270,10 +272,10 @@ impl Attention {
         }
         if let Some(window) = self.window {
             if let Some(left) = window.left {
-                start = start.max(position.saturating_sub(left as i64));
+                start = start.max(position.saturating_sub(distance(left)));
             }
             if let Some(right) = window.right {
-                end = end.min(position.saturating_add(right as i64).saturating_add(1));
+                end = end.min(position.saturating_add(distance(right)).saturating_add(1));
             }
         }
         let start = start.clamp(0, self.kv_len as i64);

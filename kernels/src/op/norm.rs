@@ -259,7 +259,7 @@ impl Spec for BatchNorm {
             return Err(self.error(format!("momentum={} is not in 0..=1", self.momentum)));
         }
         let (n, _, spatial) = self.dims();
-        if self.mode == BatchNormMode::Train && n * spatial == 1 {
+        if self.mode == BatchNormMode::Train && n * spatial < 2 {
             return Err(self.error("training needs more than one value per channel".into()));
         }
         self.check_positive("eps", self.eps)

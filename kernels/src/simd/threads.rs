@@ -1,15 +1,29 @@
 //! Sharing elements and tasks out among threads.
+//!
+//! The caller is one of the threads, and tasks are taken one by one: while the others wake up, which
+//! takes tens of microseconds, the caller is already at work, and what they come too late for it
+//! does itself.
 
+use std::hint::spin_loop;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// Elements below which a thread of its own costs more than it saves: a fork takes some 5 µs,
 /// in which one core computes a few ten thousand elements.
 pub(super) const MIN_ELEMENTS: usize = 64 * 1024;
 
-/// The threads of one backend. One thread is the caller itself, without a pool.
+/// Tasks that each thread gets, for bands of elements: the more, the less depends on when a thread
+/// wakes up.
+const BANDS: usize = 4;
+
+/// How long the caller looks out for the last tasks of the others before it sleeps: longer than
+/// falling asleep and waking up takes.
+const PATIENCE: Duration = Duration::from_micros(100);
+
+/// The threads of one backend: the caller, and a pool of the others.
 #[derive(Debug)]
 pub(super) struct Threads {
     count: usize,
@@ -19,7 +33,8 @@ pub(super) struct Threads {
 impl Threads {
     /// `count` threads, or just the caller when the pool cannot be started.
     pub(super) fn new(count: usize) -> Self {
-        let pool = if count > 1 { ThreadPoolBuilder::new().num_threads(count).build().ok() } else { None };
+        let pool =
+            if count > 1 { ThreadPoolBuilder::new().num_threads(count - 1).build().ok() } else { None };
         Threads { count: if pool.is_some() { count } else { 1 }, pool }
     }
 
@@ -33,7 +48,7 @@ impl Threads {
         (elements / MIN_ELEMENTS).clamp(1, self.count)
     }
 
-    /// Cuts `out` into bands, one for each thread worth starting, and calls `work(start, band)`
+    /// Cuts `out` into bands, a few for each thread worth starting, and calls `work(start, band)`
     /// on each, in parallel. Every band but the last is a multiple of `grain` long: a row, or
     /// a few cache lines.
     pub(super) fn elements<T: Send>(
@@ -42,7 +57,11 @@ impl Threads {
         grain: usize,
         work: impl Fn(usize, &mut [T]) + Sync,
     ) {
-        let bands = if grain == 0 { 1 } else { self.worth(out.len()) };
+        let bands = match self.worth(out.len()) {
+            _ if grain == 0 => 1,
+            1 => 1,
+            threads => BANDS * threads,
+        };
         let band = out.len().div_ceil(bands).next_multiple_of(grain.max(1));
         self.bands(out, band, &work);
     }
@@ -87,11 +106,30 @@ impl Threads {
     }
 
     fn take_turns(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-        match &self.pool {
-            Some(pool) if tasks > 1 => {
-                pool.install(|| (0..tasks).into_par_iter().with_max_len(1).for_each(task));
+        let Some(pool) = self.pool.as_ref().filter(|_| tasks > 1) else {
+            return (0..tasks).for_each(task);
+        };
+        let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let work = || {
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                if i >= tasks {
+                    break;
+                }
+                task(i);
+                done.fetch_add(1, Ordering::Relaxed);
             }
-            _ => (0..tasks).for_each(task),
-        }
+        };
+        // The scope waits until the others have returned, whatever has become of them.
+        pool.in_place_scope(|scope| {
+            for _ in 1..self.count.min(tasks) {
+                scope.spawn(|_| work());
+            }
+            work();
+            let start = Instant::now();
+            while done.load(Ordering::Relaxed) < tasks && start.elapsed() < PATIENCE {
+                spin_loop();
+            }
+        });
     }
 }
