@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use proptest::prelude::*;
-use touchstone_reports::store::{RECORDS_FILE, SAMPLES_FILE, merge, read_table_from};
+use touchstone_reports::store::{RECORDS_FILE, SAMPLES_FILE, merge, read_table_from, write_whole};
 use touchstone_reports::{
     Environment, Record, RecordError, RooflineEntry, RunWriter, SCHEMA_VERSION, SampleRow, Status,
     StoreError, read_records, read_samples,
@@ -55,8 +55,14 @@ fn written(rows: &[Record]) -> (tempfile::TempDir, Vec<u8>) {
     (dir, bytes)
 }
 
+/// An error and what caused it, each said once, as the command prints it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 fn error_of(bytes: &[u8]) -> String {
-    let message = read_table_from(Path::new("a.csv"), bytes).expect_err("damaged").to_string();
+    let message = chain(&read_table_from(Path::new("a.csv"), bytes).expect_err("damaged"));
     assert!(!message.contains('\n'), "one line: {message}");
     message
 }
@@ -137,6 +143,7 @@ fn damaged_files_name_the_line_and_the_column() {
     assert!(other.starts_with("a.csv:1: column 1 of the header is `name`"));
     let wrong = error_of(text.replacen(",passed,", ",failed,", 1).as_bytes());
     assert!(wrong.starts_with("a.csv:2: `method` is wall in a row with status failed"));
+    assert_eq!(wrong.matches("`method` is wall").count(), 1, "{wrong}");
     let mut binary = bytes.clone();
     let end = binary.len() - 5;
     binary[end] = 0xff;
@@ -229,7 +236,9 @@ fn a_time_without_agreement_cannot_be_recorded() {
             );
             let dir = tempfile::tempdir().unwrap();
             let mut run = RunWriter::create(dir.path()).unwrap();
-            assert!(matches!(run.push(&record, &[]), Err(StoreError::Refused { .. })));
+            let refused = run.push(&record, &[]).unwrap_err();
+            assert!(matches!(refused, StoreError::Refused { .. }));
+            assert_eq!(chain(&refused).matches("`method` is wall").count(), 1);
         }
     }
 }
@@ -264,4 +273,45 @@ fn environment_survives_the_file_and_older_files_read() {
     std::fs::write(&file, "run_id = 3\n").unwrap();
     let message = Environment::read(dir.path()).unwrap_err().to_string();
     assert!(message.contains("environment.toml") && message.contains("line 1"), "{message}");
+}
+
+#[test]
+fn an_error_of_the_system_is_said_once() {
+    let message = chain(&read_records(&[Path::new("/nonexistent.csv")]).unwrap_err());
+    assert!(message.starts_with("/nonexistent.csv: "), "{message}");
+    assert_eq!(message.matches("No such file").count(), 1, "{message}");
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_followed_and_what_is_no_file_is_written_in_place() {
+    use std::os::unix::fs::symlink;
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir(at("sub")).unwrap();
+    symlink("sub/page.html", at("link")).unwrap();
+    symlink("link", at("link to link")).unwrap();
+    // First into a file that is yet to be made, then over it.
+    for text in ["first", "second"] {
+        write_whole(&at("link to link"), text.as_bytes()).unwrap();
+        assert_eq!(std::fs::read_to_string(at("sub/page.html")).unwrap(), text);
+        assert!(at("link").is_symlink() && at("link to link").is_symlink());
+    }
+    assert_eq!(std::fs::read_dir(at("sub")).unwrap().count(), 1, "nothing partial is left");
+
+    write_whole(Path::new("/dev/null"), b"gone").unwrap();
+    assert!(std::fs::metadata("/dev/null").is_ok_and(|null| !null.is_file()));
+    assert!(write_whole(dir.path(), b"a directory").is_err());
+
+    symlink("round", at("round")).unwrap();
+    let message = chain(&write_whole(&at("round"), b"").unwrap_err());
+    assert!(message.contains("too many links"), "{message}");
+
+    // An open file of a process is no place of its own: it is written through, not replaced.
+    let file = std::fs::File::create(at("open")).unwrap();
+    let through = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+    if Path::new(&through).exists() {
+        write_whole(Path::new(&through), b"through").unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 7);
+    }
 }

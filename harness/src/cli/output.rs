@@ -21,7 +21,7 @@ pub(super) enum Format {
 }
 
 /// Width where standard output is no terminal.
-const WIDTH: usize = 100;
+const WIDTH: usize = 80;
 
 /// Prints records.
 pub(super) fn print(records: &[Record], format: Format, every_case: bool) -> anyhow::Result<()> {

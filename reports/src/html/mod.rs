@@ -25,7 +25,7 @@ pub enum PageError {
     #[error(transparent)]
     Plot(#[from] PlotError),
     /// The template failed.
-    #[error("cannot render the page: {0}")]
+    #[error("cannot render the page")]
     Template(#[from] askama::Error),
 }
 

@@ -7,11 +7,12 @@ use crate::record::SCHEMA_VERSION;
 use crate::validate::RecordError;
 
 /// A run that cannot be written or read. Every message is one line that names the file and,
-/// where there is one, the line, the column, what was expected and what was found.
+/// where there is one, the line, the column, what was expected and what was found. What another
+/// error says stands in the [source](std::error::Error::source) alone: print the chain.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The operating system refused.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -103,7 +104,7 @@ pub enum StoreError {
         found: String,
     },
     /// The row contradicts itself.
-    #[error("{}:{line}: {source}", path.display())]
+    #[error("{}:{line}", path.display())]
     Row {
         /// The file.
         path: PathBuf,
@@ -113,7 +114,7 @@ pub enum StoreError {
         source: Box<RecordError>,
     },
     /// A row that was about to be written contradicts itself.
-    #[error("refusing to record {backend} on {problem}: {source}")]
+    #[error("refusing to record {backend} on {problem}")]
     Refused {
         /// The backend of the row.
         backend: String,
