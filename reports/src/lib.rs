@@ -12,6 +12,7 @@ pub mod environment;
 pub mod export;
 pub mod grid;
 pub mod html;
+pub mod lead;
 pub mod markdown;
 pub mod plot;
 pub mod record;

@@ -1,15 +1,15 @@
 //! Grids as Markdown, for pull requests and the README.
 
 use crate::grid::{self, Cell, Grid, Tone};
+use crate::lead::lead;
 use crate::record::Record;
 use crate::summary::Summary;
-use crate::words;
 
 /// The whole report: the same content as [`crate::table::report`]. The long tables are folded.
 #[must_use]
 pub fn report(records: &[Record]) -> String {
     let summary = Summary::of(records);
-    let mut out = format!("{}\n\n", escape(&words::paragraph(records, &summary)));
+    let mut out = format!("{}\n", summary_of(records, &summary));
     out.push_str(&render(&grid::verdicts(&summary)));
     for grid in [grid::accuracy(&summary), grid::mean_speeds(&summary)] {
         out.extend(grid.map(|grid| render(&grid)));
@@ -23,6 +23,17 @@ pub fn report(records: &[Record]) -> String {
     out.extend(grid::known_issues(records).map(|grid| render(&grid)));
     out.extend(grid::unsupported(records).map(|grid| folded(&grid)));
     out
+}
+
+/// The summary as sentences and short lists.
+#[must_use]
+pub fn summary_of(records: &[Record], summary: &Summary) -> String {
+    let parts = lead(records, summary).into_iter().map(|part| {
+        let points: Vec<_> = part.points.iter().map(|point| format!("- {}\n", escape(point))).collect();
+        let gap = if points.is_empty() { "" } else { "\n" };
+        format!("{}\n{gap}{}", escape(&part.text), points.concat())
+    });
+    parts.collect::<Vec<_>>().join("\n")
 }
 
 /// One grid under a heading, with its note.

@@ -60,6 +60,24 @@ pub struct Place {
     pub backend: String,
 }
 
+impl Place {
+    /// The place of a record.
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        Self { family: record.family.clone(), dtype: record.dtype.clone(), backend: record.backend.clone() }
+    }
+}
+
+/// The largest error over bound in one place, and the contracts under which it was judged: ratios
+/// are comparable only within one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Accuracy {
+    /// Largest [`Record::error_over_bound`] of the passed rows.
+    pub largest: f64,
+    /// Their [`Record::contract`]s.
+    pub contracts: BTreeSet<String>,
+}
+
 /// The records counted and compared.
 #[derive(Clone, Debug)]
 pub struct Summary {
@@ -74,8 +92,8 @@ pub struct Summary {
     /// Verdicts: a case counts once per backend, however often it was timed. If its rows differ,
     /// the worst one counts.
     pub verdicts: BTreeMap<Place, Counts>,
-    /// Largest error over bound of passed rows, by family and backend.
-    pub error_over_bound: BTreeMap<(String, String), f64>,
+    /// How close passed rows come to their bounds.
+    pub accuracy: BTreeMap<Place, Accuracy>,
     /// Speed per family, thread count and cache state.
     pub speeds: Vec<Speeds>,
 }
@@ -135,20 +153,17 @@ impl Summary {
     #[must_use]
     pub fn of(records: &[Record]) -> Self {
         let mut verdicts: BTreeMap<Place, Counts> = BTreeMap::new();
-        let mut error_over_bound = BTreeMap::new();
+        let mut accuracy: BTreeMap<Place, Accuracy> = BTreeMap::new();
         for record in worst_per_case(records) {
-            let place = Place {
-                family: record.family.clone(),
-                dtype: record.dtype.clone(),
-                backend: record.backend.clone(),
-            };
-            verdicts.entry(place).or_default().add(record.status);
+            verdicts.entry(Place::of(record)).or_default().add(record.status);
         }
         for record in records.iter().filter(|r| r.status == Status::Passed) {
             if let Some(ratio) = record.error_over_bound {
-                let key = (record.family.clone(), record.backend.clone());
-                let worst = error_over_bound.entry(key).or_insert(ratio);
-                *worst = worst.max(ratio);
+                let here = accuracy
+                    .entry(Place::of(record))
+                    .or_insert_with(|| Accuracy { largest: ratio, contracts: BTreeSet::new() });
+                here.largest = here.largest.max(ratio);
+                here.contracts.insert(record.contract.clone());
             }
         }
         let cases: BTreeSet<_> = records.iter().map(|r| (&r.problem, &r.fill, r.seed)).collect();
@@ -164,7 +179,7 @@ impl Summary {
             cases: cases.len(),
             families,
             verdicts,
-            error_over_bound,
+            accuracy,
             speeds,
         }
     }

@@ -6,9 +6,10 @@ use comfy_table::{
 };
 
 use crate::grid::{self, Cell, Grid, Heading, Tone};
+use crate::lead::{Part, lead};
 use crate::record::Record;
 use crate::summary::Summary;
-use crate::words;
+use crate::words::wrap;
 
 /// Narrowest table that is laid out well; narrower terminals wrap it themselves.
 const NARROWEST: usize = 60;
@@ -29,11 +30,11 @@ pub struct Style {
     pub cases: bool,
 }
 
-/// The whole report: the paragraph, verdicts, speeds, failures, known issues, unsupported.
+/// The whole report: the summary, verdicts, speeds, failures, known issues, unsupported.
 #[must_use]
 pub fn report(records: &[Record], style: Style) -> String {
     let summary = Summary::of(records);
-    let mut parts = vec![wrap(&words::paragraph(records, &summary), style.width)];
+    let mut parts = vec![opening(&lead(records, &summary), style.width.max(NARROWEST))];
     let mut grids = vec![grid::verdicts(&summary)];
     grids.extend(grid::accuracy(&summary));
     grids.extend(grid::mean_speeds(&summary));
@@ -45,6 +46,19 @@ pub fn report(records: &[Record], style: Style) -> String {
     grids.extend(grid::unsupported(records));
     parts.extend(grids.iter().map(|grid| render(grid, style)));
     parts.join("\n")
+}
+
+/// Sentences, with their points as a list.
+fn opening(parts: &[Part], width: usize) -> String {
+    let mut out = String::new();
+    for part in parts {
+        out.push_str(&wrap(&part.text, width));
+        for point in &part.points {
+            let point = wrap(point, width.saturating_sub(4));
+            out.push_str(&format!("  • {}\n", point.trim_end().replace('\n', "\n    ")));
+        }
+    }
+    out
 }
 
 /// One grid with its title and note. A grid of figures that is too wide is split into several
@@ -102,7 +116,7 @@ fn pages(grid: &Grid, width: usize) -> Vec<Vec<usize>> {
 
 /// Backend ids break at their slash, which makes columns of figures narrow.
 fn heading(heading: &Heading) -> String {
-    if heading.figures { heading.text.replacen('/', "/\n", 1) } else { heading.text.clone() }
+    if heading.backend { heading.text.replacen('/', "/\n", 1) } else { heading.text.clone() }
 }
 
 /// Rules between rows only where rows have several lines.
@@ -205,24 +219,4 @@ fn paint(text: &str, tone: Tone, colour: bool) -> String {
         Tone::Muted => "2",
     };
     format!("\u{1b}[{code}m{text}\u{1b}[0m")
-}
-
-/// Breaks a paragraph at spaces, with a line end after each line.
-pub(crate) fn wrap(text: &str, width: usize) -> String {
-    let mut out = String::new();
-    let mut column = 0;
-    for word in text.split_whitespace() {
-        let length = word.chars().count();
-        if column > 0 && column + 1 + length > width {
-            out.push('\n');
-            column = 0;
-        } else if column > 0 {
-            out.push(' ');
-            column += 1;
-        }
-        out.push_str(word);
-        column += length;
-    }
-    out.push('\n');
-    out
 }

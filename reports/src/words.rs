@@ -1,9 +1,6 @@
-//! The summary as one paragraph, and numbers as people read them.
+//! Numbers and texts as people read them.
 
-use crate::record::Record;
-use crate::speed::{Ratio, Speeds};
-use crate::status::Status;
-use crate::summary::{Summary, worst_per_case};
+use crate::speed::Ratio;
 
 /// Three significant digits without an exponent where that is readable: `0.0123`, `1.42`, `318`.
 #[must_use]
@@ -76,101 +73,22 @@ pub fn duration(ns: u64) -> String {
     }
 }
 
-/// Who is right, who is fastest, where, and by how much, in one paragraph.
-#[must_use]
-pub fn paragraph(records: &[Record], summary: &Summary) -> String {
-    let mut sentences = vec![verdict_sentence(summary)];
-    sentences.extend(disagreement_sentence(records, summary));
-    let mut fastest: Vec<(String, Vec<String>)> = Vec::new();
-    for speeds in summary.families.iter().filter_map(|f| summary.headline(f)) {
-        let Some(clause) = fastest_clause(speeds) else {
-            continue;
-        };
-        let conditions = speeds.group.conditions();
-        match fastest.iter_mut().find(|(known, _)| *known == conditions) {
-            Some((_, clauses)) => clauses.push(clause),
-            None => fastest.push((conditions, vec![clause])),
+/// Breaks a paragraph at spaces, with a line end after each line.
+pub(crate) fn wrap(text: &str, width: usize) -> String {
+    let mut out = String::new();
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if column > 0 && column + 1 + length > width {
+            out.push('\n');
+            column = 0;
+        } else if column > 0 {
+            out.push(' ');
+            column += 1;
         }
+        out.push_str(word);
+        column += length;
     }
-    if fastest.is_empty() {
-        sentences.push("Nothing was timed.".to_owned());
-    } else {
-        for (conditions, clauses) in fastest {
-            sentences.push(format!("Fastest with {conditions}: {}.", clauses.join("; ")));
-        }
-        sentences.push(
-            "Speed-ups are geometric means over the cases that all timed backends share; \
-             brackets hold 95 % intervals."
-                .to_owned(),
-        );
-    }
-    sentences.join(" ")
-}
-
-fn verdict_sentence(summary: &Summary) -> String {
-    let total = summary.total();
-    let mut parts = vec![format!("{} passed", total.of(Status::Passed))];
-    for status in Status::ALL {
-        if status != Status::Passed && total.of(status) > 0 {
-            let text = match status {
-                Status::Known => plural(total.of(status), "known issue"),
-                other => format!("{} {other}", total.of(status)),
-            };
-            parts.push(text);
-        }
-    }
-    format!(
-        "{} on {}: of {}, {}.",
-        plural(summary.backends.len(), "backend"),
-        plural(summary.cases, "case"),
-        plural(total.total(), "verdict"),
-        list(&parts)
-    )
-}
-
-fn disagreement_sentence(records: &[Record], summary: &Summary) -> Option<String> {
-    let mut right = Vec::new();
-    let mut wrong = Vec::new();
-    for backend in &summary.backends {
-        let counts = summary.counts(backend, None);
-        if counts.executed() == 0 {
-            continue;
-        }
-        if counts.of(Status::Passed) == counts.executed() {
-            right.push(backend.clone());
-            continue;
-        }
-        let bad: Vec<_> = worst_per_case(records)
-            .into_iter()
-            .filter(|r| r.backend == *backend)
-            .filter(|r| r.status.was_executed() && r.status != Status::Passed)
-            .collect();
-        let ops = crate::summary::ordered(bad.iter().map(|r| r.op.as_str()), &[]);
-        wrong.push(format!("{backend} does not on {} ({})", plural(bad.len(), "case"), ops.join(", ")));
-    }
-    let verb = if right.len() == 1 { "agrees" } else { "agree" };
-    match (right.is_empty(), wrong.is_empty()) {
-        (true, true) => None,
-        (false, true) => Some(format!("{} {verb} with the oracle wherever they ran.", list(&right))),
-        (true, false) => Some(format!("Agreement with the oracle: {}.", wrong.join("; "))),
-        (false, false) => {
-            Some(format!("{} {verb} with the oracle everywhere; {}.", list(&right), wrong.join("; ")))
-        }
-    }
-}
-
-fn fastest_clause(speeds: &Speeds) -> Option<String> {
-    let first = speeds.contenders.first()?;
-    let mean = first.mean?;
-    let mut clause = format!("{} ({}) {}", speeds.group.family, plural(speeds.cases, "case"), first.backend);
-    if first.backend == speeds.reference {
-        clause.push_str(", the reference");
-    } else {
-        clause.push_str(&format!(" at {} against {}", ratio(&mean), speeds.reference));
-    }
-    if let Some((next, next_mean)) = speeds.contenders.get(1).and_then(|c| Some((c, c.mean?))) {
-        let relation = if next_mean.overlaps(&mean) { "not to be told apart from" } else { "then" };
-        clause.push_str(&format!(", {relation} {} at {}", next.backend, times(next_mean.value)));
-    }
-    Some(clause)
+    out.push('\n');
+    out
 }

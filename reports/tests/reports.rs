@@ -3,11 +3,12 @@
 #![forbid(unsafe_code)]
 
 use touchstone_reports::diff::{self, Side, diff};
+use touchstone_reports::lead::lead;
 use touchstone_reports::markdown::{SpliceError, splice};
 use touchstone_reports::speed::Ratio;
 use touchstone_reports::summary::Summary;
 use touchstone_reports::table::Style;
-use touchstone_reports::{Record, Status, columns, export, html, markdown, store, table};
+use touchstone_reports::{Record, Status, columns, export, grid, html, markdown, store, table};
 
 mod synthetic;
 
@@ -44,6 +45,88 @@ fn verdicts_count_a_case_once_and_its_worst_row() {
     bad.status = Status::Failed;
     let counts = Summary::of(&records).counts("naive", None);
     assert_eq!((counts.total(), counts.of(Status::Failed)), (3, 1));
+}
+
+/// Records that were only checked: the times taken away.
+fn checked(mut records: Vec<Record>) -> Vec<Record> {
+    for record in &mut records {
+        record.median_ns = None;
+    }
+    records
+}
+
+#[test]
+fn known_issues_are_one_row_per_issue_and_backend() {
+    let (mut records, ..) = synthetic::run("a", 1, 1.0);
+    let mut known: Vec<_> = records.iter_mut().filter(|r| r.status == Status::Known).collect();
+    for (i, record) in known.iter_mut().enumerate() {
+        record.reason = format!("half-sum: {i} of 99 elements outside their bound");
+        record.error_over_bound = Some(2.0);
+        record.worst_expected = Some(1.0 / 3.0);
+        record.worst_got = Some(0.375);
+    }
+    known[3].error_over_bound = Some(7.25);
+    let (problem, repro) = (known[3].problem.clone(), known[3].repro.clone());
+    let issues = grid::known_issues(&records).unwrap();
+    assert_eq!(issues.rows.len(), 1);
+    let cells = &issues.rows[0].cells;
+    let texts: Vec<_> = cells.iter().map(|cell| cell.text.as_str()).collect();
+    let expected = ["half-sum", "candle/cpu", "4 cases", "softmax (bf16)", "7.25 × bound", &repro];
+    assert_eq!(texts, expected);
+    assert!(cells[4].below[0].starts_with(&problem), "{:?}", cells[4]);
+    assert!(cells[4].below[1].contains("expected 3.333333e-1, got 3.750000e-1"), "{:?}", cells[4]);
+}
+
+#[test]
+fn accuracy_is_not_ranked_across_contracts() {
+    let (mut records, ..) = synthetic::run("a", 1, 1.0);
+    let same = grid::accuracy(&Summary::of(&records)).unwrap();
+    assert!(same.rows.iter().flat_map(|row| &row.cells).all(|cell| cell.below.is_empty()));
+    for record in records.iter_mut().filter(|r| r.backend == "candle/cpu") {
+        record.contract = "normwise".into();
+    }
+    let mixed = grid::accuracy(&Summary::of(&records)).unwrap();
+    assert_eq!(mixed.rows.len(), 15, "a row per family and dtype");
+    for row in &mixed.rows {
+        assert!(row.cells.iter().all(|cell| cell.tone != grid::Tone::Best));
+        let figures: Vec<_> = row.cells.iter().skip(2).filter(|cell| cell.text != "–").collect();
+        let candle = figures.iter().filter(|cell| cell.below == ["normwise"]).count();
+        // Where candle has no passed case, one contract is left and need not be said.
+        assert!(candle == 1 || figures.iter().all(|cell| cell.below.is_empty()), "{row:?}");
+        assert_eq!(candle == 1, figures.iter().any(|cell| cell.below == ["componentwise"]));
+    }
+}
+
+#[test]
+fn the_summary_is_grammatical_and_short() {
+    let (records, ..) = synthetic::run("a", 1, 1.0);
+    let parts = lead(&records, &Summary::of(&records));
+    let [verdicts, fastest, how] = parts.as_slice() else { panic!("{parts:?}") };
+    assert!(verdicts.text.starts_with("5 backends on 99 cases gave 495 verdicts: "), "{verdicts:?}");
+    assert!(verdicts.text.contains("4 are known issues, "), "{verdicts:?}");
+    assert!(verdicts.text.ends_with("1 timed out."), "{verdicts:?}");
+    assert_eq!(verdicts.points[0], "simd/avx2 and simd/avx512 agree with the oracle wherever they ran");
+    assert_eq!(verdicts.points[1], "naive does not pass 1 of 99 cases: 1 activation; 1 timed out");
+    assert!(verdicts.points[2].ends_with("4 softmax; all are known issues"), "{verdicts:?}");
+    assert_eq!(fastest.points.len(), 5, "a point per family");
+    assert!(fastest.points.iter().all(|point| !point.contains("libtorch/cpu at 1.00×")));
+    assert!(how.points.is_empty());
+
+    let naive: Vec<_> = records.iter().filter(|r| r.backend == "naive" && r.op == "rope").cloned().collect();
+    let parts = lead(&checked(naive.clone()), &Summary::of(&checked(naive)));
+    assert_eq!(parts[0].points, ["naive agrees with the oracle wherever it ran"]);
+    assert_eq!(parts[1].text, "Nothing was timed.");
+    let text = markdown::report(&records);
+    assert!(text.contains("\n- attention: "), "a list in Markdown");
+}
+
+#[test]
+fn a_family_without_times_says_so() {
+    let (records, ..) = synthetic::run("a", 1, 1.0);
+    let (rope, rest): (Vec<_>, Vec<_>) = records.into_iter().partition(|r| r.family == "rope");
+    let page = html::page(&[rest, checked(rope)].concat(), None).unwrap();
+    assert_eq!(page.matches("Nothing of this family was timed in this run.").count(), 1);
+    assert!(page.contains("<a href=\"#norm\">") && !page.contains("<a href=\"#rope\">"));
 }
 
 #[test]
@@ -95,7 +178,7 @@ fn the_page_is_well_formed_and_self_contained() {
     assert!(!page.contains("http://") && !page.contains("https://"));
     assert!(!page.contains("<img") && !page.contains("@import") && !page.contains("src=\""));
     assert_eq!(page.matches("</script>").count(), 2);
-    let void = ["meta", "link", "br"];
+    let void = ["meta", "link", "br", "wbr"];
     let shapes = ["circle", "line", "rect", "polygon", "polyline"];
     let mut open: Vec<&str> = Vec::new();
     let body = page.split("<script").next().unwrap();

@@ -7,7 +7,7 @@ use clap::Args;
 use touchstone_reports::plot::{Palette, overview};
 use touchstone_reports::store::write_whole;
 use touchstone_reports::summary::Summary;
-use touchstone_reports::{Environment, Record, grid, html, markdown, read_records, words};
+use touchstone_reports::{Environment, Record, grid, html, markdown, read_records};
 
 use super::Verdict;
 use super::output::{Format, print};
@@ -78,7 +78,7 @@ fn splice(records: &[Record], path: &Path) -> anyhow::Result<()> {
     let mut text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let parts = [
-        ("summary", Some(words::paragraph(records, &summary))),
+        ("summary", Some(markdown::summary_of(records, &summary))),
         ("verdicts", Some(markdown::table(&grid::verdicts(&summary)))),
         ("speed", grid::mean_speeds(&summary).map(|grid| markdown::table(&grid))),
     ];

@@ -4,12 +4,14 @@
 //! render the same grids, so they cannot disagree.
 
 mod environment;
+mod groups;
 mod lists;
 mod speed;
 mod verdict;
 
 pub use environment::{backends, limits};
-pub use lists::{failures, known_issues, unsupported};
+pub use groups::{known_issues, unsupported};
+pub use lists::failures;
 pub use speed::{counts_flops, family_speeds, mean_speeds, status_tone, throughput};
 pub use verdict::{accuracy, verdicts};
 
@@ -87,6 +89,8 @@ pub struct Heading {
     pub text: String,
     /// Whether the cells below are figures, to be aligned to the right.
     pub figures: bool,
+    /// Whether the text is a backend, which the cells below are about.
+    pub backend: bool,
     /// Whether the cells below are code, to be copied as they are.
     pub code: bool,
 }
@@ -95,13 +99,25 @@ impl Heading {
     /// A column of words.
     #[must_use]
     pub fn words(text: impl Into<String>) -> Self {
-        Self { text: text.into(), figures: false, code: false }
+        Self { text: text.into(), figures: false, backend: false, code: false }
     }
 
     /// A column of figures.
     #[must_use]
     pub fn figures(text: impl Into<String>) -> Self {
         Self { figures: true, ..Self::words(text) }
+    }
+
+    /// A column of figures about one backend.
+    #[must_use]
+    pub fn backend(text: impl Into<String>) -> Self {
+        Self { backend: true, ..Self::figures(text) }
+    }
+
+    /// The text in pieces between which a line may break: ids of backends break at their slash.
+    #[must_use]
+    pub fn pieces(&self) -> Vec<&str> {
+        if self.backend { self.text.split_inclusive('/').collect() } else { vec![&self.text] }
     }
 
     /// A column of code.

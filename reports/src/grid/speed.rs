@@ -20,7 +20,7 @@ pub fn mean_speeds(summary: &Summary) -> Option<Grid> {
     let references: BTreeSet<_> = summary.speeds.iter().map(|s| s.reference.as_str()).collect();
     let over: Vec<_> = references.into_iter().collect();
     let mut headings = vec![Heading::words("family")];
-    headings.extend(timed.iter().map(|backend| Heading::figures(*backend)));
+    headings.extend(timed.iter().map(|backend| Heading::backend(*backend)));
     let mut grid = Grid::new(
         format!("Speed-up over {}", over.join(", ")),
         "Geometric mean over the cases that every backend in the row was timed on, with its \
@@ -98,7 +98,7 @@ fn group_grid(records: &[Record], rows: &[usize], family: &str, backends: &[Stri
         backends.iter().filter(|b| timed.iter().any(|record| record.backend == **b)).collect();
     let unit = if counts_flops(family) { "GFLOP/s" } else { "GB/s" };
     let mut headings = vec![Heading::words("problem")];
-    headings.extend(present.iter().map(|backend| Heading::figures(*backend)));
+    headings.extend(present.iter().map(|backend| Heading::backend(*backend)));
     let conditions = Group::of(timed[0]).conditions();
     let mut grid = Grid::new(
         format!("{family}, {conditions}: {unit}"),

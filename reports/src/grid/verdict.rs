@@ -1,5 +1,7 @@
 //! Who is right: the support matrix, from cases that ran and passed.
 
+use std::collections::BTreeSet;
+
 use super::{Cell, Grid, Heading, Row, Subject, Tone};
 use crate::status::Status;
 use crate::summary::{Counts, Place, Summary};
@@ -9,7 +11,7 @@ use crate::words::number;
 #[must_use]
 pub fn verdicts(summary: &Summary) -> Grid {
     let mut headings = vec![Heading::words("family"), Heading::words("dtype")];
-    headings.extend(summary.backends.iter().map(Heading::figures));
+    headings.extend(summary.backends.iter().map(Heading::backend));
     let mut grid = Grid::new(
         "Verdicts",
         "Cases passed of cases executed. F failed, S suspect, E error, T timeout, \
@@ -63,34 +65,40 @@ fn counts(counts: &Counts) -> Cell {
     }
 }
 
-/// Families down, backends across: the largest error over its bound in passed cases.
+/// Families and dtypes down, backends across: the largest error over its bound in passed cases.
 #[must_use]
 pub fn accuracy(summary: &Summary) -> Option<Grid> {
-    let mut headings = vec![Heading::words("family")];
-    headings.extend(summary.backends.iter().map(Heading::figures));
+    let mut headings = vec![Heading::words("family"), Heading::words("dtype")];
+    headings.extend(summary.backends.iter().map(Heading::backend));
     let mut grid = Grid::new(
         "Error over bound",
-        "Largest error of any element of any passed case, as a share of its a-priori bound; \
-         above 1 a case fails. \
-         Bold: the most accurate.",
+        "Largest error of any element of any passed case, as a share of its a-priori bound. \
+         Comparable only within one contract; cases that failed are not in it.",
         headings,
     );
     for family in &summary.families {
-        let value = |backend: &String| {
-            let key = (family.clone(), backend.clone());
-            summary.error_over_bound.get(&key).copied()
-        };
-        let best = summary.backends.iter().filter_map(value).min_by(f64::total_cmp);
-        if best.is_none() {
-            continue;
+        for dtype in &summary.dtypes {
+            let value = |backend: &String| {
+                let place = Place { family: family.clone(), dtype: dtype.clone(), backend: backend.clone() };
+                summary.accuracy.get(&place)
+            };
+            let found: Vec<_> = summary.backends.iter().map(value).collect();
+            let contracts: BTreeSet<_> = found.iter().flatten().flat_map(|a| &a.contracts).collect();
+            if found.iter().all(Option::is_none) {
+                continue;
+            }
+            let mut row = vec![Cell::new(family), Cell::new(dtype)];
+            row.extend(found.into_iter().map(|accuracy| match accuracy {
+                None => Cell::absent(),
+                Some(accuracy) => {
+                    let own: Vec<_> = accuracy.contracts.iter().map(String::as_str).collect();
+                    let below = if contracts.len() > 1 { vec![own.join(", ")] } else { Vec::new() };
+                    Cell { below, ..Cell::new(number(accuracy.largest)) }
+                }
+            }));
+            grid.rows
+                .push(Row { cells: row, subject: Subject { dtype: dtype.clone(), ..Subject::default() } });
         }
-        let mut row = vec![Cell::new(family)];
-        row.extend(summary.backends.iter().map(|backend| match value(backend) {
-            None => Cell::absent(),
-            found if found == best => Cell::new(number(found.unwrap_or(0.0))).tone(Tone::Best),
-            Some(found) => Cell::new(number(found)),
-        }));
-        grid.rows.push(Row::new(row));
     }
     grid.unless_empty()
 }

@@ -11,11 +11,11 @@ use askama::Template;
 
 use crate::environment::Environment;
 use crate::grid::{self, Grid};
+use crate::lead::{Part, lead};
 use crate::plot::{Palette, PlotError};
 use crate::record::Record;
 use crate::status::Status;
 use crate::summary::{Summary, ordered};
-use crate::words;
 use figures::Figure;
 
 /// A page that could not be made.
@@ -34,7 +34,7 @@ pub enum PageError {
 struct Page<'a> {
     style: &'static str,
     script: &'static str,
-    paragraph: String,
+    lead: Vec<Part>,
     facts: Vec<(String, String)>,
     overview: Vec<Figure>,
     matrix: Vec<Grid>,
@@ -53,6 +53,12 @@ struct Family {
     first: Vec<Figure>,
     more: Vec<Figure>,
     grids: Vec<Grid>,
+}
+
+impl Family {
+    fn is_timed(&self) -> bool {
+        !self.grids.is_empty()
+    }
 }
 
 struct Filter {
@@ -85,7 +91,7 @@ pub fn page(records: &[Record], environment: Option<&Environment>) -> Result<Str
     let page = Page {
         style: include_str!("page.css"),
         script: include_str!("page.js"),
-        paragraph: words::paragraph(records, &summary),
+        lead: lead(records, &summary),
         facts: facts(records, &summary),
         overview: figures::overview(records, &summary, environment, &palette)?,
         matrix,

@@ -1,0 +1,158 @@
+//! What a report says first: who is right, who is fastest, where, and by how much.
+
+use crate::record::Record;
+use crate::speed::Speeds;
+use crate::status::Status;
+use crate::summary::{Counts, Summary, ordered, worst_per_case};
+use crate::words::{list, plural, ratio, times};
+
+/// A sentence, and the points that belong to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// The sentence.
+    pub text: String,
+    /// Its points, each without a full stop; may be none.
+    pub points: Vec<String>,
+}
+
+impl Part {
+    fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), points: Vec::new() }
+    }
+}
+
+/// The records in a few sentences and short lists: verdicts with a point per group of backends,
+/// then speeds with a point per family.
+#[must_use]
+pub fn lead(records: &[Record], summary: &Summary) -> Vec<Part> {
+    let mut parts = vec![Part { text: verdicts(summary), points: agreement(records, summary) }];
+    let mut fastest: Vec<(String, Vec<String>)> = Vec::new();
+    for speeds in summary.families.iter().filter_map(|family| summary.headline(family)) {
+        let Some(point) = fastest_point(speeds) else {
+            continue;
+        };
+        let conditions = speeds.group.conditions();
+        match fastest.iter_mut().find(|(known, _)| *known == conditions) {
+            Some((_, points)) => points.push(point),
+            None => fastest.push((conditions, vec![point])),
+        }
+    }
+    if fastest.is_empty() {
+        parts.push(Part::new("Nothing was timed."));
+        return parts;
+    }
+    for (conditions, points) in fastest {
+        parts.push(Part { text: format!("Fastest with {conditions}:"), points });
+    }
+    parts.push(Part::new(
+        "Speed-ups are geometric means over the cases that all timed backends share; \
+         brackets hold 95 % intervals.",
+    ));
+    parts
+}
+
+fn verdicts(summary: &Summary) -> String {
+    let total = summary.total();
+    let present = Status::ALL.into_iter().filter(|status| total.of(*status) > 0);
+    let parts: Vec<_> = present.map(|status| counted(status, total.of(status))).collect();
+    format!(
+        "{} on {} gave {}: {}.",
+        plural(summary.backends.len(), "backend"),
+        plural(summary.cases, "case"),
+        plural(total.total(), "verdict"),
+        list(&parts)
+    )
+}
+
+/// `5154 passed`, `366 are known issues`: clauses that can stand beside each other.
+fn counted(status: Status, count: usize) -> String {
+    let be = if count == 1 { "is" } else { "are" };
+    match status {
+        Status::Passed | Status::Failed => format!("{count} {status}"),
+        Status::Suspect | Status::Unsupported => format!("{count} {be} {status}"),
+        Status::Known if count == 1 => "1 is a known issue".to_owned(),
+        Status::Known => format!("{count} are known issues"),
+        Status::Error => format!("{count} ended in an error"),
+        Status::Timeout => format!("{count} timed out"),
+    }
+}
+
+/// Who passes everything, in one point; who does not, and in which families, in one point each.
+fn agreement(records: &[Record], summary: &Summary) -> Vec<String> {
+    let mut right = Vec::new();
+    let mut points = Vec::new();
+    for backend in &summary.backends {
+        let counts = summary.counts(backend, None);
+        if counts.executed() == 0 {
+            continue;
+        }
+        if counts.of(Status::Passed) == counts.executed() {
+            right.push(backend.clone());
+        } else {
+            points.push(shortcoming(records, summary, backend, counts));
+        }
+    }
+    if !right.is_empty() {
+        let verb = if right.len() == 1 { "agrees" } else { "agree" };
+        let whom = if right.len() == 1 { "it" } else { "they" };
+        points.insert(0, format!("{} {verb} with the oracle wherever {whom} ran", list(&right)));
+    }
+    points
+}
+
+/// `candle/cpu does not on 330 of 1416 cases: 122 softmax, 85 norm; all are known issues`.
+fn shortcoming(records: &[Record], summary: &Summary, backend: &str, counts: Counts) -> String {
+    let bad: Vec<_> = worst_per_case(records)
+        .into_iter()
+        .filter(|r| r.backend == backend && r.status.was_executed() && r.status != Status::Passed)
+        .collect();
+    let families: Vec<_> = summary
+        .families
+        .iter()
+        .map(|family| (family, bad.iter().filter(|r| r.family == *family).count()))
+        .filter(|(_, count)| *count > 0)
+        .map(|(family, count)| format!("{count} {family}"))
+        .collect();
+    let cases = plural(counts.executed(), "case");
+    let mut point = format!("{backend} does not pass {} of {cases}: {}", bad.len(), families.join(", "));
+    let kinds = ordered(bad.iter().map(|r| r.status.as_str()), &[]);
+    if kinds == [Status::Known.as_str()] {
+        point.push_str(if bad.len() == 1 { "; a known issue" } else { "; all are known issues" });
+    } else {
+        let of = |status| bad.iter().filter(|r| r.status == status).count();
+        let kinds = Status::ALL.into_iter().filter(|status| of(*status) > 0);
+        let kinds: Vec<_> = kinds.map(|status| counted(status, of(status))).collect();
+        point.push_str(&format!("; {}", list(&kinds)));
+    }
+    point
+}
+
+/// `norm: simd/avx512 at 1.98× [1.81–2.15] the speed of libtorch/cpu (10 cases)`.
+fn fastest_point(speeds: &Speeds) -> Option<String> {
+    let first = speeds.contenders.first()?;
+    let mean = first.mean?;
+    let mut point = format!("{}: {}", speeds.group.family, first.backend);
+    let is_reference = |backend: &str| backend == speeds.reference;
+    if is_reference(&first.backend) {
+        point.push_str(", the reference");
+    } else {
+        point.push_str(&format!(" at {} the speed of {}", ratio(&mean), speeds.reference));
+    }
+    if let Some((next, next_mean)) = speeds.contenders.get(1).and_then(|c| Some((c, c.mean?))) {
+        match (next_mean.overlaps(&mean), is_reference(&next.backend)) {
+            (true, true) => point.push_str(", which is not to be told apart from it"),
+            (true, false) => point.push_str(&format!(
+                ", not to be told apart from {} at {}",
+                next.backend,
+                times(next_mean.value)
+            )),
+            // The reference is at 1× by definition.
+            (false, true) => {}
+            (false, false) => {
+                point.push_str(&format!(", then {} at {}", next.backend, times(next_mean.value)));
+            }
+        }
+    }
+    point.push_str(&format!(" ({})", plural(speeds.cases, "case")));
+    Some(point)
+}
