@@ -42,6 +42,9 @@ fn pictures_show_every_backend_and_no_raw_text() {
         assert!(!file.contains("<f32>"));
         assert!(file.trim_end().ends_with("</svg>"));
         assert!(!inline.contains("http"), "{}", picture.title);
+        for class in ["wide", "narrow"] {
+            assert!(inline.contains(&format!("<svg class=\"{class}\" viewBox=")), "{}", picture.title);
+        }
         if let Ok(dir) = std::env::var("TOUCHSTONE_KEEP_PLOTS") {
             let name = picture.title.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
             std::fs::write(format!("{dir}/{name}.svg"), file).unwrap();
@@ -68,4 +71,88 @@ fn no_two_backends_share_a_colour() {
     let palette = Palette::new(&names);
     let colours: std::collections::BTreeSet<_> = names.iter().map(|name| palette.look(name).hex()).collect();
     assert_eq!(colours.len(), names.len());
+}
+
+/// The whole numbers among the attributes of a drawing's elements, by name.
+fn coordinates<'a>(svg: &'a str, names: &'a [&str]) -> impl Iterator<Item = i32> + 'a {
+    names.iter().flat_map(move |name| {
+        svg.split(&format!(" {name}=\""))
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next()?.parse().ok())
+            .collect::<Vec<_>>()
+    })
+}
+
+#[test]
+fn nothing_is_drawn_outside_of_a_picture() {
+    for picture in pictures() {
+        let inline = picture.inline();
+        for svg in inline.split("<svg ").skip(1) {
+            let frame = svg.split("viewBox=\"0 0 ").nth(1).unwrap().split('"').next().unwrap();
+            let (width, height) = frame.split_once(' ').unwrap();
+            let (width, height): (i32, i32) = (width.parse().unwrap(), height.parse().unwrap());
+            for x in coordinates(svg, &["x", "x1", "x2", "cx"]) {
+                assert!((0..=width).contains(&x), "{}: x = {x} of {width}", picture.title);
+            }
+            for y in coordinates(svg, &["y", "y1", "y2", "cy"]) {
+                assert!((0..=height).contains(&y), "{}: y = {y} of {height}", picture.title);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_error_plot_names_its_ends_and_draws_what_failed_hollow() {
+    let (records, ..) = synthetic::run("a", 1, 1.0);
+    let palette = Palette::new(&Summary::of(&records).backends);
+    let file = error_over_bound("t", &records, &palette).unwrap().unwrap().file();
+    for text in ["≤ 1e-4", "≥ 20", "Hollow: did not pass", "Comparable only within one contract", "bound"]
+    {
+        assert!(file.contains(text), "{text}");
+    }
+    let hollow = format!("fill=\"none\" stroke=\"{}\"", palette.look("candle/cpu").hex());
+    assert!(file.contains(&hollow));
+    assert!(!file.contains(&format!("fill=\"none\" stroke=\"{}\"", palette.look("simd/avx512").hex())));
+}
+
+#[test]
+fn the_overview_shows_every_condition_and_says_what_its_axis_is() {
+    let (records, _, environment) = synthetic::run("a", 1, 1.0);
+    let summary = Summary::of(&records);
+    let palette = Palette::new(&summary.backends);
+    let pictures = plot::overview(&records, &summary, Some(&environment), &palette).unwrap();
+    let names: Vec<_> = pictures.iter().map(|picture| picture.name.as_str()).collect();
+    let expected = ["speedup", "speedup-2-hot", "speedup-1-cold", "errors", "roofline-1", "roofline-2"];
+    assert_eq!(names, expected);
+    let speedup = pictures[0].plot.file();
+    assert!(speedup.contains("Log scale") && speedup.contains("libtorch/cpu = 1×"));
+    for slope in ["cache read 62 GB/s", "non-temporal copy 33 GB/s", "copy 28 GB/s", "read 19 GB/s"] {
+        assert!(pictures[4].plot.file().contains(slope), "{slope}");
+    }
+}
+
+#[test]
+fn a_line_joins_only_what_differs_in_length() {
+    let (records, ..) = synthetic::run("a", 1, 1.0);
+    let palette = Palette::new(&Summary::of(&records).backends);
+    let attention: Vec<Record> = records
+        .into_iter()
+        .filter(|r| r.backend == "naive" && r.op == "attention" && r.dtype == "f32")
+        .filter(|r| r.threads == 1 && r.cache == "hot")
+        .collect();
+    let file = throughput("t", &attention, &palette).unwrap().unwrap().file();
+    let naive = format!("stroke=\"{}\"", palette.look("naive").hex());
+    let lines = file.lines().filter(|line| line.contains("<polyline") && line.contains(&naive));
+    // Two lengths with 64 dimensions, causal or not; the third length has 128 of them and none.
+    let long = lines.filter(|line| line.contains("stroke-width=\"4\"") && !is_cross(line)).count();
+    assert_eq!(long, 2, "{file}");
+    assert!(file.contains("1: ") && file.contains("lq=128 … 1024"));
+}
+
+/// Strokes of the marker of the naive backend are short.
+fn is_cross(polyline: &str) -> bool {
+    let points = polyline.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
+    let xs: Vec<i32> =
+        points.split_whitespace().map(|p| p.split(',').next().unwrap().parse().unwrap()).collect();
+    xs.iter().max().unwrap() - xs.iter().min().unwrap() < 30
 }

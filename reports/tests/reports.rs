@@ -8,7 +8,7 @@ use touchstone_reports::markdown::{SpliceError, splice};
 use touchstone_reports::speed::Ratio;
 use touchstone_reports::summary::Summary;
 use touchstone_reports::table::Style;
-use touchstone_reports::{Record, Status, columns, export, grid, html, markdown, store, table};
+use touchstone_reports::{Record, SampleRow, Status, columns, export, grid, html, markdown, store, table};
 
 mod synthetic;
 
@@ -225,20 +225,51 @@ fn exports_hold_every_column_and_nan() {
     assert_eq!(columns::json_schema()["required"].as_array().unwrap().len(), columns::COLUMNS.len());
 }
 
+fn side<'a>(records: &'a [Record], samples: &'a [SampleRow]) -> Side<'a> {
+    Side { records, samples, environment: None }
+}
+
+#[test]
+fn a_diff_of_nothing_in_common_is_an_error_and_other_conditions_a_warning() {
+    let (old, _, environment) = synthetic::run("old", 1, 1.0);
+    let mut other = environment.clone();
+    other.machine.cpu = "Another processor".into();
+    let mut new: Vec<_> = old.iter().filter(|r| r.threads == 1).cloned().collect();
+    for record in new.iter_mut().filter(|r| r.backend == "libtorch/cpu") {
+        record.isa = "avx512".into();
+    }
+    let with = |records, environment| Side { environment: Some(environment), ..side(records, &[]) };
+    let found = diff(with(&old, &environment), with(&new, &other)).unwrap();
+    let expected = [
+        "the processor was An invented processor, now it is Another processor",
+        "the instruction set of libtorch/cpu was avx2, now it is avx512",
+        "the thread counts were 1 and 2, now they are 1",
+    ];
+    assert_eq!(found.warnings, expected);
+    let grids = diff::grids(&found, false);
+    assert!(grids.iter().any(|grid| expected.iter().all(|warning| grid.note.contains(warning))));
+
+    for record in &mut new {
+        record.threads = 64;
+    }
+    let message = diff(side(&old, &[]), side(&new, &[])).unwrap_err().to_string();
+    assert!(message.starts_with("nothing in common: ") && message.contains("now they are 64"), "{message}");
+}
+
 #[test]
 fn a_diff_finds_what_changed_and_only_that() {
     let (old, old_samples, _) = synthetic::run("old", 1, 1.0);
     let (mut new, new_samples, _) = synthetic::run("new", 1, 1.25);
     new.last_mut().unwrap().status = Status::Failed;
-    let found =
-        diff(Side { records: &old, samples: &old_samples }, Side { records: &new, samples: &new_samples });
+    let found = diff(side(&old, &old_samples), side(&new, &new_samples)).unwrap();
+    assert!(found.warnings.is_empty());
     assert_eq!(found.changes.len(), 1);
     for family in &found.families {
         let (low, high) = family.mean.interval.expect("there are samples");
         let expected = if family.backend == "simd/avx2" { 0.8 } else { 1.0 };
         assert!(low <= expected + 0.01 && expected - 0.01 <= high, "{family:?}");
     }
-    let bare = diff(Side { records: &old, samples: &[] }, Side { records: &new, samples: &[] });
+    let bare = diff(side(&old, &[]), side(&new, &[])).unwrap();
     assert!(bare.cases.iter().all(|case| case.ratio.interval.is_none()));
     for grid in diff::grids(&found, true) {
         assert!(table::render(&grid, plain(80)).lines().count() > 3);

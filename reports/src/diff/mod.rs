@@ -6,12 +6,14 @@
 //! regression is for the gate to decide.
 
 mod bootstrap;
+mod conditions;
 mod render;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub use render::grids;
 
+use crate::environment::Environment;
 use crate::record::{Record, RowKey};
 use crate::sample::SampleRow;
 use crate::speed::{Ratio, median_ratio};
@@ -79,6 +81,9 @@ pub struct Diff {
     pub only_old: usize,
     /// Rows only the new set has.
     pub only_new: usize,
+    /// What else differs between the two: the processor, instruction sets, thread counts. A line
+    /// each.
+    pub warnings: Vec<String>,
 }
 
 /// Records of one side with their samples, which may be missing.
@@ -88,15 +93,39 @@ pub struct Side<'a> {
     pub records: &'a [Record],
     /// Their samples.
     pub samples: &'a [SampleRow],
+    /// The machine they were measured on, if known.
+    pub environment: Option<&'a Environment>,
+}
+
+/// Two record sets without a common row.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "nothing in common: none of {new} rows has its problem, fill, seed, backend, threads and cache \
+     state among the {old} rows before{}",
+    list(warnings)
+)]
+pub struct NothingInCommon {
+    /// Rows in the old set.
+    pub old: usize,
+    /// Rows in the new set.
+    pub new: usize,
+    /// See [`Diff::warnings`]: they may be the reason.
+    pub warnings: Vec<String>,
+}
+
+fn list(warnings: &[String]) -> String {
+    warnings.iter().map(|warning| format!("; {warning}")).collect()
 }
 
 /// Compares two record sets, row by row.
-#[must_use]
-pub fn diff(old: Side<'_>, new: Side<'_>) -> Diff {
+///
+/// # Errors
+/// The sets have no row in common: there is nothing to compare.
+pub fn diff(old: Side<'_>, new: Side<'_>) -> Result<Diff, NothingInCommon> {
     let old_rows: HashMap<RowKey, &Record> = old.records.iter().map(|r| (r.key(), r)).collect();
     let old_samples = by_row(old);
     let new_samples = by_row(new);
-    let mut out = Diff::default();
+    let mut out = Diff { warnings: conditions::differences(old, new), ..Diff::default() };
     let mut groups: BTreeMap<(&str, &str, u32, &str), Vec<Ratio>> = BTreeMap::new();
     for row in new.records {
         let key = row.key();
@@ -128,6 +157,10 @@ pub fn diff(old: Side<'_>, new: Side<'_>) -> Diff {
         groups.entry((&row.family, &row.backend, row.threads, &row.cache)).or_default().push(ratio);
         out.cases.push(CaseDiff { key, family: row.family.clone(), ratio, old_ns, new_ns });
     }
+    if out.only_new == new.records.len() {
+        let (old, new) = (old.records.len(), new.records.len());
+        return Err(NothingInCommon { old, new, warnings: out.warnings });
+    }
     let new_keys: BTreeSet<_> = new.records.iter().map(Record::key).collect();
     out.only_old = old_rows.keys().filter(|key| !new_keys.contains(key)).count();
     out.families = groups
@@ -143,7 +176,7 @@ pub fn diff(old: Side<'_>, new: Side<'_>) -> Diff {
             })
         })
         .collect();
-    out
+    Ok(out)
 }
 
 /// Times of one iteration by row. Samples of a run whose record was superseded when runs were

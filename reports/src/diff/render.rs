@@ -65,11 +65,14 @@ fn conditions(threads: u32, cache: &str) -> String {
 }
 
 fn families(diff: &Diff) -> Grid {
+    let warnings: Vec<_> = diff.warnings.iter().map(|warning| format!(" Note: {warning}.")).collect();
     let note = format!(
         "Old time divided by new time: above 1 is faster now. Geometric means over the cases \
          in both sets, with 95 % intervals where there are samples; noise between runs is not \
-         in them. {} rows only in the old set, {} only in the new one.",
-        diff.only_old, diff.only_new
+         in them. {} rows only in the old set, {} only in the new one.{}",
+        diff.only_old,
+        diff.only_new,
+        warnings.concat()
     );
     let headings = vec![
         Heading::words("family"),

@@ -22,7 +22,7 @@ impl Figure {
     }
 }
 
-/// Speed-ups by family, errors, and a roofline per thread count.
+/// The pictures that stand for the whole run.
 pub(super) fn overview(
     records: &[Record],
     summary: &Summary,

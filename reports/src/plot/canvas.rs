@@ -9,7 +9,8 @@ use plotters::style::{Color, FontStyle, IntoFont, RGBColor, ShapeStyle};
 
 use super::axis::LogAxis;
 use super::palette::{Look, Marker, Palette};
-use super::{Plot, PlotError};
+use super::{Plot, PlotError, Sheet};
+use crate::words::wrap;
 
 /// Text and axes; becomes the text colour of the page.
 pub(super) const INK: RGBColor = RGBColor(0x1f, 0x29, 0x37);
@@ -19,12 +20,17 @@ pub(super) const GRID: RGBColor = RGBColor(0xd1, 0xd5, 0xdb);
 pub(super) const LIMIT: RGBColor = RGBColor(0xd1, 0x3b, 0x3b);
 
 /// Units of the drawing per pixel: `plotters` draws at whole units, which would be coarse.
-pub(super) const SCALE: u32 = 2;
-/// Usual size of a picture in units.
-pub(super) const SIZE: (u32, u32) = (1160, 720);
+pub(super) const SCALE: i32 = 2;
+/// Widths in which every picture is drawn, in units: beside another one on a page, and on a phone.
+const WIDTHS: [i32; 2] = [1160, 720];
+/// Height of a drawing area with two axes.
+pub(super) const HEIGHT: i32 = 480;
+/// Room around everything.
+pub(super) const MARGIN: i32 = 8;
 const FONT: i32 = 25;
 const TITLE: i32 = 30;
-const LINE: i32 = 36;
+/// From one line of text to the next.
+pub(super) const LINE: i32 = 36;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -32,35 +38,47 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub(super) struct Canvas<'a> {
     area: Area<'a>,
     title: &'a str,
-    /// Size in units.
-    pub(super) size: (i32, i32),
+    /// Width in units.
+    pub(super) width: i32,
+    /// Where the picture may begin, below the title.
+    pub(super) top: i32,
 }
 
-/// Draws a picture.
+/// Draws a picture in every width. `picture` returns how high it has become.
 pub(super) fn draw(
     title: &str,
     description: &str,
-    size: (u32, u32),
-    picture: impl FnOnce(&Canvas<'_>) -> Result<(), PlotError>,
+    picture: impl Fn(&Canvas<'_>) -> Result<i32, PlotError>,
 ) -> Result<Plot, PlotError> {
+    let [wide, narrow] = WIDTHS.map(|width| sheet(title, width, &picture));
+    Ok(Plot { title: title.to_owned(), description: description.to_owned(), wide: wide?, narrow: narrow? })
+}
+
+fn sheet(
+    title: &str,
+    width: i32,
+    picture: impl Fn(&Canvas<'_>) -> Result<i32, PlotError>,
+) -> Result<Sheet, PlotError> {
     let mut svg = String::new();
+    let mut height = 0;
     {
+        // The library wants a size; ours is known when the picture is drawn.
+        let size = (width.unsigned_abs(), width.unsigned_abs());
         let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-        let side = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-        let canvas = Canvas { area, title, size: (side(size.0), side(size.1)) };
-        canvas.text_sized(title, (8, 24), HPos::Left, TITLE, INK)?;
-        picture(&canvas)?;
+        let mut canvas = Canvas { area, title, width, top: 24 };
+        // Bold letters are a tenth wider.
+        for line in wrap(title, letters(width - 2 * MARGIN, TITLE * 11 / 10)).lines() {
+            canvas.text_sized(line, (MARGIN, canvas.top), HPos::Left, TITLE, INK)?;
+            canvas.top += LINE;
+        }
+        canvas.top += 6;
+        height += picture(&canvas)?;
         canvas.checked(canvas.area.present())?;
     }
     // The surrounding element is ours: a page and a file want different ones.
     let start = svg.find('>').map_or(0, |i| i + 1);
     let end = svg.rfind("</svg>").unwrap_or(svg.len());
-    Ok(Plot {
-        title: title.to_owned(),
-        description: description.to_owned(),
-        size,
-        elements: svg[start..end].trim_start().to_owned(),
-    })
+    Ok(Sheet { width, height, elements: svg[start..end].trim_start().to_owned() })
 }
 
 /// `#RRGGBB`, as the drawing library writes it.
@@ -96,6 +114,17 @@ impl Canvas<'_> {
         self.text_sized(text, at, side, FONT, LIMIT)
     }
 
+    /// Sentences over the whole width, in as many lines as they need. Returns the height below.
+    pub(super) fn note(&self, text: &str, y: i32) -> Result<i32, PlotError> {
+        let lines = wrap(text, letters(self.width - 2 * MARGIN, FONT));
+        let mut y = y;
+        for line in lines.lines() {
+            self.text(line, (MARGIN, y), HPos::Left)?;
+            y += LINE - 4;
+        }
+        Ok(y)
+    }
+
     /// A line through points.
     pub(super) fn line(
         &self,
@@ -112,6 +141,11 @@ impl Canvas<'_> {
         let [(x0, y0), (x1, y1)] = corners;
         let corners = [(x0.min(x1), y0.min(y1)), (x0.max(x1), y0.max(y1))];
         self.checked(self.area.draw(&Rectangle::new(corners, colour.filled())))
+    }
+
+    /// The outline of a rectangle.
+    pub(super) fn outline(&self, corners: [(i32, i32); 2], colour: RGBColor) -> Result<(), PlotError> {
+        self.checked(self.area.draw(&Rectangle::new(corners, colour.stroke_width(2))))
     }
 
     /// The marker of a backend.
@@ -136,10 +170,10 @@ impl Canvas<'_> {
     /// Backends with their markers, in as many lines as needed below the title. Returns the
     /// height at which the picture may begin.
     pub(super) fn legend(&self, backends: &[&str], palette: &Palette) -> Result<i32, PlotError> {
-        let (mut x, mut y) = (20, 24 + LINE + 6);
+        let (mut x, mut y) = (20, self.top);
         for backend in backends {
             let width = 34 + width_of(backend) + 26;
-            if x > 20 && x + width > self.size.0 {
+            if x > 20 && x + width > self.width {
                 (x, y) = (20, y + LINE);
             }
             self.marker((x, y), 8, palette.look(backend))?;
@@ -164,8 +198,13 @@ impl Canvas<'_> {
         }
         self.line(vec![(left, top), (left, bottom), (right, bottom)], INK, 2)?;
         self.text(frame.x_unit, (right, bottom + 58), HPos::Right)?;
-        self.text(frame.y_unit, (8, top - 20), HPos::Left)
+        self.text(frame.y_unit, (MARGIN, top - 22), HPos::Left)
     }
+}
+
+/// How many letters of a size fit: at least a few, whatever the room.
+fn letters(room: i32, size: i32) -> usize {
+    usize::try_from(room * 20 / (size * 11)).unwrap_or(0).max(16)
 }
 
 /// An upper estimate of the width of a text: sans-serif letters average half their height.
@@ -179,7 +218,7 @@ pub(super) struct Frame<'a> {
     pub(super) left: i32,
     /// Right edge.
     pub(super) right: i32,
-    /// Upper edge.
+    /// Upper edge; the vertical unit stands above it.
     pub(super) top: i32,
     /// Lower edge.
     pub(super) bottom: i32,

@@ -10,6 +10,7 @@ mod errors;
 mod overview;
 mod palette;
 mod roofline;
+mod series;
 mod speedup;
 mod throughput;
 
@@ -33,50 +34,62 @@ pub struct PlotError {
     pub message: String,
 }
 
-/// One picture.
+/// One picture, drawn twice: wide for a screen or print, narrow for a phone, with letters of the
+/// same size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plot {
     /// Title, also drawn in the picture.
     pub title: String,
     /// What it shows, for those who cannot see it.
     pub description: String,
-    /// Size in units of the drawing.
-    size: (u32, u32),
+    wide: Sheet,
+    narrow: Sheet,
+}
+
+/// A drawing of one width.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Sheet {
+    /// Width in units of the drawing.
+    width: i32,
+    /// Height in units of the drawing.
+    height: i32,
     /// The elements, without the surrounding `<svg>`.
     elements: String,
 }
 
 impl Plot {
-    /// A file of its own, on white: for a README, a talk or print.
+    /// A file of its own, wide and on white: for a README, a talk or print.
     #[must_use]
     pub fn file(&self) -> String {
-        let (width, height) = self.size;
+        let Sheet { width, height, elements } = &self.wide;
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" \
              viewBox=\"0 0 {width} {height}\" role=\"img\">\n<title>{}</title>\n<desc>{}</desc>\n\
-             <rect width=\"100%\" height=\"100%\" fill=\"#FFFFFF\"/>\n{}</svg>\n",
+             <rect width=\"100%\" height=\"100%\" fill=\"#FFFFFF\"/>\n{elements}</svg>\n",
             width / canvas::SCALE,
             height / canvas::SCALE,
             escape(&self.title),
             escape(&self.description),
-            self.elements
         )
     }
 
-    /// An element of an HTML page, in its text colour; `--grid` is the colour of its grid lines.
+    /// Elements of an HTML page, in its text colour, of the classes `wide` and `narrow`, of which
+    /// the page shows one; `--grid` is the colour of their grid lines.
     #[must_use]
     pub fn inline(&self) -> String {
-        let (width, height) = self.size;
-        let elements = self
-            .elements
-            .replace(&canvas::hex(INK), "currentColor")
-            .replace(&canvas::hex(GRID), "var(--grid)")
-            .replace(" opacity=\"1\"", "");
-        format!(
-            "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}. {}\">{elements}</svg>",
-            escape(&self.title),
-            escape(&self.description),
-        )
+        let label = format!("{}. {}", escape(&self.title), escape(&self.description));
+        let sheets = [("wide", &self.wide), ("narrow", &self.narrow)].map(|(class, sheet)| {
+            let Sheet { width, height, elements } = sheet;
+            let elements = elements
+                .replace(&canvas::hex(INK), "currentColor")
+                .replace(&canvas::hex(GRID), "var(--grid)")
+                .replace(" opacity=\"1\"", "");
+            format!(
+                "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
+                 aria-label=\"{label}\">{elements}</svg>"
+            )
+        });
+        sheets.concat()
     }
 }
 

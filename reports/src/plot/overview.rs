@@ -9,7 +9,7 @@ use crate::summary::Summary;
 /// A picture with a name to file it under.
 #[derive(Clone, Debug)]
 pub struct Named {
-    /// `speedup`, `errors`, `roofline-1` …
+    /// `speedup`, `speedup-2-hot`, `errors`, `roofline-1` …
     pub name: String,
     /// Threads it is about, if any number in particular.
     pub threads: Option<u32>,
@@ -17,7 +17,8 @@ pub struct Named {
     pub plot: Plot,
 }
 
-/// Speed-ups by family, errors, and a roofline per thread count.
+/// Speed-ups by family for each thread count and cache state, errors, and a roofline per thread
+/// count.
 ///
 /// # Errors
 /// The drawing library fails.
@@ -31,14 +32,31 @@ pub fn overview(
     let mut add = |name: String, threads: Option<u32>, plot: Option<Plot>| {
         pictures.extend(plot.map(|plot| Named { name, threads, plot }));
     };
-    if let Some(headline) = summary.speeds.iter().find(|s| s.cases > 0) {
-        let like: Vec<_> = summary.speeds.iter().filter(|s| alike(s, headline) && s.cases > 0).collect();
-        let bars = family_bars(&like, &summary.backends);
-        let reference = &headline.reference;
-        let title = format!("Speed-up over {reference}, {}", headline.group.conditions());
-        add("speedup".into(), None, speedup_bars(&title, reference, &bars, palette)?);
+    let timed: Vec<_> = summary.speeds.iter().filter(|speeds| speeds.cases > 0).collect();
+    // Conditions in the order of the first family that has them; the first stands for all.
+    let mut conditions: Vec<&Speeds> = Vec::new();
+    for speeds in &timed {
+        if !conditions.iter().any(|known| alike(known, speeds)) {
+            conditions.push(speeds);
+        }
     }
-    add("errors".into(), None, error_over_bound("Error over bound, one point per case", records, palette)?);
+    let headline = conditions.first().copied();
+    conditions.sort_by_key(|s| (s.group.cache != "hot", s.group.threads));
+    if let Some(place) = conditions.iter().position(|c| headline.is_some_and(|h| alike(c, h))) {
+        conditions[..=place].rotate_right(1);
+    }
+    for (i, first) in conditions.into_iter().enumerate() {
+        let like: Vec<_> = timed.iter().copied().filter(|speeds| alike(speeds, first)).collect();
+        let bars = family_bars(&like, &summary.backends);
+        let title = format!("Speed-up over {}, {}", first.reference, first.group.conditions());
+        let plot = speedup_bars(&title, &first.reference, &bars, palette)?;
+        let name = match i {
+            0 => "speedup".to_owned(),
+            _ => format!("speedup-{}-{}", first.group.threads, first.group.cache),
+        };
+        add(name, Some(first.group.threads), plot);
+    }
+    add("errors".into(), None, error_over_bound("Error over bound, cases per backend", records, palette)?);
     let limits: &[RooflineEntry] = environment.map_or(&[], |e| &e.roofline);
     for limits in limits.iter().filter(|limits| matches!(limits.device.as_str(), "" | "cpu")) {
         let title = match limits.threads {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use plotters::style::text_anchor::HPos;
 
 use super::axis::{LogAxis, plain};
-use super::canvas::{Frame, INK, SIZE, draw};
+use super::canvas::{Canvas, Frame, HEIGHT, INK, LINE, MARGIN, draw, width_of};
 use super::palette::Palette;
 use super::{Plot, PlotError};
 use crate::environment::RooflineEntry;
@@ -62,15 +62,11 @@ pub fn roofline(
         points.len(),
         slopes.iter().map(|(name, slope)| format!("{slope:.0} GB/s ({name})")).collect::<Vec<_>>().join(", ")
     );
-    draw(title, &description, SIZE, |canvas| {
-        // Named in a line of their own: labels on the slopes would cover the points.
-        let line = canvas.legend(&backends, palette)?;
-        let names: Vec<_> = slopes.iter().map(|(name, s)| format!("{name} {s:.0}")).collect();
-        let names = format!("slopes from the left: {} GB/s", names.join(", "));
-        canvas.text(&names, (8, line), HPos::Left)?;
-        let top = line + 70;
-        let (left, right) = (100, canvas.size.0 - 24);
-        let bottom = canvas.size.1 - 84;
+    draw(title, &description, |canvas| {
+        let top = canvas.legend(&backends, palette)? + 30;
+        let (left, right) = (100, canvas.width - 24);
+        let names = LINE * i32::try_from(slopes.len() + 1).unwrap_or(0);
+        let bottom = top + names + HEIGHT;
         let intensities = points.iter().map(|(_, x, _)| *x);
         let (low, high) =
             intensities.fold((0.5, 32.0), |(low, high): (f64, f64), x| (low.min(x), high.max(x)));
@@ -81,7 +77,7 @@ pub fn roofline(
             top,
             bottom,
             x: LogAxis::between(low / 1.5, high * 1.5, left, right),
-            y: LogAxis::around(speeds.chain([peak * 1.1]), bottom, top),
+            y: LogAxis::around(speeds.chain([peak]), bottom, top + names),
             x_text: plain,
             y_text: plain,
             x_unit: "floating-point operations per byte",
@@ -99,6 +95,11 @@ pub fn roofline(
         let (_, y) = frame.at(knee, peak);
         let text = format!("fused multiply-add {peak:.0} GFLOP/s");
         canvas.text(&text, (right - 4, y - 20), HPos::Right)?;
+        let ridges = slopes.iter().map(|(name, slope)| {
+            let text = format!("{name} {slope:.0} GB/s");
+            (text, frame.at(peak / slope, peak))
+        });
+        name_slopes(canvas, &ridges.collect::<Vec<_>>())?;
         // Points on the same spot would only make the file larger.
         let mut drawn = BTreeSet::new();
         for (record, intensity, speed) in &points {
@@ -107,7 +108,24 @@ pub fn roofline(
                 canvas.marker((x, y), 5, palette.look(&record.backend))?;
             }
         }
-        Ok(())
+        Ok(bottom + 84)
     })
     .map(Some)
+}
+
+/// Names each slope at its ridge, where it meets the peak, in the empty space above: on the slopes
+/// themselves, which lie close together, names would cover each other and the points. The ridges
+/// come from left to right, so that names to their left need rising, to their right falling rows
+/// for no stem to cross a name.
+fn name_slopes(canvas: &Canvas<'_>, ridges: &[(String, (i32, i32))]) -> Result<(), PlotError> {
+    let leftwards = ridges.iter().all(|(text, (x, _))| x - 16 - width_of(text) >= MARGIN);
+    for (i, (text, (x, ridge))) in ridges.iter().enumerate() {
+        let row = if leftwards { i + 1 } else { ridges.len() - i };
+        // The first row is left to the name of the peak.
+        let y = ridge - 20 - LINE * i32::try_from(row).unwrap_or(0);
+        canvas.line(vec![(*x, *ridge), (*x, y)], INK, 1)?;
+        let (at, side) = if leftwards { (x - 8, HPos::Right) } else { (x + 8, HPos::Left) };
+        canvas.text(text, (at, y), side)?;
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use plotters::style::text_anchor::HPos;
 
 use super::axis::{LogAxis, plain};
-use super::canvas::{GRID, INK, draw, width_of};
+use super::canvas::{GRID, INK, MARGIN, draw, width_of};
 use super::palette::Palette;
 use super::{Plot, PlotError};
 use crate::speed::{Ratio, Speeds};
@@ -62,18 +62,19 @@ pub fn speedup_bars(
     };
     let rows: i32 =
         groups.iter().map(|group| GAP + BAR * (1 + i32::try_from(group.bars.len()).unwrap_or(0))).sum();
-    let top = 60;
-    let height = u32::try_from(top + rows + 100).unwrap_or(u32::MAX);
-    let ends = bars().flat_map(|(_, ratio)| {
-        let (low, high) = ratio.interval.unwrap_or((ratio.value, ratio.value));
-        [low, high, 1.0]
-    });
+    let ends = || {
+        bars().flat_map(|(_, ratio)| {
+            let (low, high) = ratio.interval.unwrap_or((ratio.value, ratio.value));
+            [low, high, 1.0]
+        })
+    };
     let description = format!("Speed-up over {reference} on a logarithmic axis: {}.", in_words(groups));
-    draw(title, &description, (1160, height), |canvas| {
-        let left = widest + 40;
-        let right = canvas.size.0 - 120;
+    draw(title, &description, |canvas| {
+        let left = widest + 30;
+        let right = canvas.width - 110;
+        let top = canvas.top + 18;
         let bottom = top + rows;
-        let axis = LogAxis::around(ends, left, right);
+        let axis = LogAxis::around(ends(), left, right);
         for tick in axis.ticks() {
             let x = axis.at(tick);
             canvas.line(vec![(x, top), (x, bottom)], GRID, 1)?;
@@ -82,7 +83,7 @@ pub fn speedup_bars(
         let mut y = top;
         for group in groups {
             y += GAP;
-            canvas.text(&group.label, (8, y + BAR / 2), HPos::Left)?;
+            canvas.text(&group.label, (MARGIN, y + BAR / 2), HPos::Left)?;
             y += BAR;
             for (backend, ratio) in &group.bars {
                 let middle = y + BAR / 2;
@@ -105,8 +106,11 @@ pub fn speedup_bars(
         }
         let one = axis.at(1.0);
         canvas.line(vec![(one, top), (one, bottom)], INK, 3)?;
-        let note = format!("faster than {reference} to the right; lines are 95 % intervals");
-        canvas.text(&note, (canvas.size.0 - 12, bottom + 62), HPos::Right)
+        let name = format!("{reference} = 1×");
+        let middle = one.min(canvas.width - MARGIN - width_of(&name) / 2);
+        canvas.text(&name, (middle, top - 18), HPos::Center)?;
+        let note = format!("Log scale; faster than {reference} to the right. Thin lines are 95 % intervals.");
+        canvas.note(&note, bottom + 62)
     })
     .map(Some)
 }

@@ -1,17 +1,38 @@
-//! Throughput against size: one line per backend.
+//! Throughput against size: one line per backend and series of problems.
 
 use std::collections::BTreeMap;
 
+use plotters::style::text_anchor::HPos;
+
 use super::axis::{LogAxis, plain, si};
-use super::canvas::{Frame, SIZE, draw};
+use super::canvas::{Frame, HEIGHT, draw};
 use super::palette::Palette;
+use super::series::{family, label, means};
 use super::{Plot, PlotError};
 use crate::grid::{counts_flops, throughput as value_of};
 use crate::record::Record;
 use crate::summary::ordered_backends;
 
-/// Draws the timed rows of one operation, dtype, thread count and cache state. `None` if there
-/// are fewer than two sizes: that is a table, not a picture.
+/// Problems that differ in a length only.
+#[derive(Default)]
+struct Series<'a> {
+    /// Sizes and problems.
+    problems: Vec<(u64, &'a str)>,
+    /// Sizes and throughputs by backend.
+    points: BTreeMap<&'a str, Vec<(u64, f64)>>,
+}
+
+impl Series<'_> {
+    fn label(&mut self) -> String {
+        self.problems.sort_unstable();
+        self.problems.dedup();
+        label(&self.problems.iter().map(|(_, problem)| *problem).collect::<Vec<_>>())
+    }
+}
+
+/// Draws the timed rows of one operation, dtype, thread count and cache state. Problems that
+/// differ in a length only are joined by a line; where there are several such series, each has
+/// a number. `None` if there are fewer than two sizes: that is a table, not a picture.
 ///
 /// # Errors
 /// The drawing library fails.
@@ -21,15 +42,19 @@ pub fn throughput(title: &str, records: &[Record], palette: &Palette) -> Result<
         return Ok(None);
     };
     let flops = counts_flops(&first.family);
-    let mut series: BTreeMap<&str, Vec<(u64, f64)>> = BTreeMap::new();
+    let mut by_family: BTreeMap<String, Series<'_>> = BTreeMap::new();
     for record in records {
         let size = if flops { record.flops } else { record.bytes };
         if let Some(value) = value_of(record).filter(|_| size > 0) {
-            let points = series.entry(&record.backend).or_default();
-            points.push((size, value));
+            let series = by_family.entry(family(&record.problem)).or_default();
+            series.problems.push((size, &record.problem));
+            series.points.entry(&record.backend).or_default().push((size, value));
         }
     }
-    let points = || series.values().flatten();
+    let mut series: Vec<_> = by_family.into_values().map(|mut s| (s.label(), s.points)).collect();
+    // Long lines first: they are what the eye follows.
+    series.sort_by_key(|(_, points)| std::cmp::Reverse(points.values().map(|p| means(p).len()).max()));
+    let points = || series.iter().flat_map(|(_, points)| points.values().flatten());
     let mut sizes: Vec<_> = points().map(|(size, _)| *size).collect();
     sizes.sort_unstable();
     sizes.dedup();
@@ -37,18 +62,22 @@ pub fn throughput(title: &str, records: &[Record], palette: &Palette) -> Result<
         return Ok(None);
     }
     let order = ordered_backends(records);
-    let backends: Vec<_> =
-        order.iter().map(String::as_str).filter(|backend| series.contains_key(backend)).collect();
+    let backends: Vec<_> = order
+        .iter()
+        .map(String::as_str)
+        .filter(|backend| series.iter().any(|(_, points)| points.contains_key(backend)))
+        .collect();
     let unit = if flops { "GFLOP/s" } else { "GB/s" };
     let description = format!(
-        "{unit} against size on logarithmic axes, from {} points of {}.",
+        "{unit} against size on logarithmic axes, from {} points of {}: {}.",
         points().count(),
-        backends.join(", ")
+        backends.join(", "),
+        series.iter().map(|(label, _)| label.as_str()).collect::<Vec<_>>().join("; ")
     );
-    draw(title, &description, SIZE, |canvas| {
+    draw(title, &description, |canvas| {
         let top = canvas.legend(&backends, palette)? + 30;
-        let (left, right) = (100, canvas.size.0 - 24);
-        let bottom = canvas.size.1 - 84;
+        let (left, right) = (100, canvas.width - 40);
+        let bottom = top + HEIGHT;
         let frame = Frame {
             left,
             right,
@@ -58,32 +87,32 @@ pub fn throughput(title: &str, records: &[Record], palette: &Palette) -> Result<
             y: LogAxis::around(points().map(|(_, value)| *value), bottom, top),
             x_text: si,
             y_text: plain,
-            x_unit: if flops { "floating-point operations" } else { "bytes moved" },
+            x_unit: if flops { "floating-point operations, log scale" } else { "bytes moved, log scale" },
             y_unit: unit,
         };
         canvas.axes(&frame)?;
-        for backend in &backends {
-            let look = palette.look(backend);
-            let points = &series[backend];
-            let line: Vec<_> =
-                means(points).into_iter().map(|(size, value)| frame.at(size as f64, value)).collect();
-            canvas.line(line, look.colour, 4)?;
-            for (size, value) in points {
-                canvas.marker(frame.at(*size as f64, *value), 7, look)?;
+        for (number, (_, points)) in (1..).zip(&series) {
+            for (backend, points) in points {
+                let look = palette.look(backend);
+                let line: Vec<_> =
+                    means(points).into_iter().map(|(size, value)| frame.at(size as f64, value)).collect();
+                if let (Some((x, y)), true) = (line.last(), series.len() > 1) {
+                    canvas.text(&number.to_string(), (x + 12, *y), HPos::Left)?;
+                }
+                if line.len() > 1 {
+                    canvas.line(line, look.colour, 4)?;
+                }
+                for (size, value) in points {
+                    canvas.marker(frame.at(*size as f64, *value), 7, look)?;
+                }
             }
         }
-        Ok(())
+        let mut y = bottom + 100;
+        for (number, (label, _)) in (1..).zip(&series) {
+            let text = if series.len() > 1 { format!("{number}: {label}") } else { label.clone() };
+            y = canvas.note(&text, y)?;
+        }
+        Ok(y)
     })
     .map(Some)
-}
-
-/// One point per size: several problems of the same size have a geometric mean.
-#[expect(clippy::cast_precision_loss, reason = "numbers of points are small")]
-fn means(points: &[(u64, f64)]) -> Vec<(u64, f64)> {
-    let mut logs: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
-    for (size, value) in points {
-        logs.entry(*size).or_default().push(value.ln());
-    }
-    let mean = |logs: Vec<f64>| (logs.iter().sum::<f64>() / logs.len() as f64).exp();
-    logs.into_iter().map(|(size, logs)| (size, mean(logs))).collect()
 }

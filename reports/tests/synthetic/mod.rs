@@ -83,7 +83,7 @@ fn work(dtype: &str) -> Vec<Work> {
         work.push(Work {
             family: "rope",
             op: "rope",
-            problem: format!("rope {dtype} batch=1 heads=32 length={length} d=128 style=half"),
+            problem: format!("rope {dtype} h=32 l={length} d=128"),
             flops: 3 * n,
             bytes: 2 * n * width,
         });
