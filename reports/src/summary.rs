@@ -101,7 +101,7 @@ pub struct Summary {
 /// Families in the order of the documentation; others follow by name.
 const FAMILIES: [&str; 5] = ["attention", "softmax", "norm", "activation", "rope"];
 /// Storage types, widest first; others follow by name.
-const DTYPES: [&str; 4] = ["f64", "f32", "f16", "bf16"];
+pub(crate) const DTYPES: [&str; 4] = ["f64", "f32", "f16", "bf16"];
 
 /// Sorts names by a given order first and by themselves second.
 pub(crate) fn ordered<'a>(names: impl Iterator<Item = &'a str>, first: &[&str]) -> Vec<String> {

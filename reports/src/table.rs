@@ -198,7 +198,7 @@ fn blocks(grid: &Grid, width: usize, colour: bool) -> String {
         }
         let tone = row.cells.first().map_or(Tone::Plain, |cell| cell.tone);
         let head = words.first().cloned().unwrap_or_default();
-        let text = wrap(&words.join("  "), width.saturating_sub(2)).replace('\n', "\n  ");
+        let text = wrap(&words.join(" · "), width.saturating_sub(2)).replace('\n', "\n  ");
         let text = text.trim_end();
         let text = text.strip_prefix(&head).unwrap_or(text);
         out.push_str(&format!("• {}{text}\n{}", paint(&head, tone, colour), code.concat()));

@@ -7,7 +7,7 @@ use super::lists::{inputs, worst_element};
 use super::{Cell, Grid, Heading, Row, Subject, Tone};
 use crate::record::Record;
 use crate::status::Status;
-use crate::summary::worst_per_case;
+use crate::summary::{DTYPES, ordered, worst_per_case};
 use crate::words::{list, number, plural};
 
 /// Disagreements that are listed in the known-issues file, by issue and backend, each with its
@@ -33,15 +33,13 @@ pub fn known_issues(records: &[Record]) -> Option<Grid> {
         let Some(worst) = worst(&rows) else {
             continue;
         };
-        let ratio = worst.error_over_bound.map_or_else(|| "not given".to_owned(), over_bound);
-        let case = std::iter::once(format!("{}, {}", worst.problem, inputs(worst)));
         grid.rows.push(Row {
             cells: vec![
                 Cell::new(issue).tone(Tone::Note),
                 Cell::new(backend),
                 Cell::new(plural(rows.len(), "case")),
                 Cell::new(operations(&rows)),
-                Cell { below: case.chain(worst_element(worst)).collect(), ..Cell::new(ratio) },
+                worst_cell(worst),
                 Cell::new(&worst.repro),
             ],
             subject: subject(backend, Status::Known),
@@ -110,25 +108,35 @@ fn worst<'a>(rows: &[&'a Record]) -> Option<&'a Record> {
     rows.iter().copied().reduce(|worst, row| if size(row) > size(worst) { row } else { worst })
 }
 
-/// `2.21 × bound`; a ratio that is not finite comes from NaN or infinity in the wrong place.
-fn over_bound(ratio: f64) -> String {
-    if ratio.is_finite() {
-        format!("{} × bound", number(ratio))
-    } else {
-        "NaN or infinity out of place".to_owned()
+/// `2.21 × bound`; where no element is over its bound, something else is wrong, such as a NaN that
+/// is missing: then what was seen, and no element.
+fn worst_cell(worst: &Record) -> Cell {
+    let mut cell = Cell::default();
+    cell.below.push(format!("{}, {}", worst.problem, inputs(worst)));
+    match worst.error_over_bound.filter(|ratio| *ratio > 1.0) {
+        Some(ratio) => {
+            let ratio = if ratio.is_finite() { number(ratio) } else { "∞".to_owned() };
+            cell.text = format!("{ratio} × bound");
+            cell.below.extend(worst_element(worst));
+        }
+        None => {
+            let seen = worst.reason.split_once(": ").map_or("", |(_, seen)| seen);
+            seen.clone_into(&mut cell.text);
+        }
     }
+    cell
 }
 
 /// `gelu (f16, bf16) and silu (f16)`.
 fn operations(rows: &[&Record]) -> String {
     let mut ops: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for row in rows {
-        let dtypes = ops.entry(&row.op).or_default();
-        if !dtypes.contains(&row.dtype.as_str()) {
-            dtypes.push(&row.dtype);
-        }
+        ops.entry(&row.op).or_default().push(&row.dtype);
     }
-    let ops: Vec<_> = ops.into_iter().map(|(op, dtypes)| format!("{op} ({})", dtypes.join(", "))).collect();
+    let ops: Vec<_> = ops
+        .into_iter()
+        .map(|(op, dtypes)| format!("{op} ({})", ordered(dtypes.into_iter(), &DTYPES).join(", ")))
+        .collect();
     list(&ops)
 }
 

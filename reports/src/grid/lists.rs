@@ -20,7 +20,10 @@ pub fn failures(records: &[Record]) -> Option<Grid> {
     let mut grid = Grid::new("Failures", note, headings);
     for record in worst_per_case(records).into_iter().filter(|r| r.status.needs_attention()) {
         let mut why = Cell::new(&record.reason);
-        why.below.extend(worst_element(record));
+        if let Some(worst) = worst_element(record) {
+            let ratio = record.error_over_bound.map(|ratio| format!(", error {} × bound", number(ratio)));
+            why.below.push(worst + &ratio.unwrap_or_default());
+        }
         grid.rows.push(Row {
             cells: vec![
                 Cell::new(record.status.as_str()).tone(status_tone(record.status)),
@@ -45,13 +48,9 @@ pub(super) fn inputs(record: &Record) -> String {
     format!("fill {}, seed {}", record.fill, record.seed)
 }
 
-/// `worst out[0,3]: expected 1.250000e-1, got 1.260000e-1, error 3.70 × bound`.
+/// `worst out[0,3]: expected 1.250000e-1, got 1.260000e-1`.
 pub(super) fn worst_element(record: &Record) -> Option<String> {
     let (expected, got) = (record.worst_expected?, record.worst_got?);
     // Seven digits: as many as f32 has.
-    let worst = format!("worst {}: expected {expected:.6e}, got {got:.6e}", record.worst_index);
-    Some(match record.error_over_bound.filter(|ratio| ratio.is_finite()) {
-        Some(ratio) => format!("{worst}, error {} × bound", number(ratio)),
-        None => worst,
-    })
+    Some(format!("worst {}: expected {expected:.6e}, got {got:.6e}", record.worst_index))
 }

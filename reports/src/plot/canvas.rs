@@ -62,8 +62,9 @@ fn sheet(
     let mut svg = String::new();
     let mut height = 0;
     {
-        // The library wants a size; ours is known when the picture is drawn.
-        let size = (width.unsigned_abs(), width.unsigned_abs());
+        // How high it becomes is known when it is drawn. The library moves what lies below a
+        // drawing onto its lower edge, so that edge has to be out of reach.
+        let size = (width.unsigned_abs(), 1 << 20);
         let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         let mut canvas = Canvas { area, title, width, top: 24 };
         // Bold letters are a tenth wider.

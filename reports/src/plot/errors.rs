@@ -9,7 +9,6 @@ use super::{Plot, PlotError};
 use crate::record::Record;
 use crate::status::Status;
 use crate::summary::{ordered, ordered_backends, worst_per_case};
-use crate::words::plural;
 
 /// Height of one backend, with its three lines of text.
 const STRIP: i32 = 124;
@@ -73,7 +72,7 @@ impl Strip {
 
     /// The lines that name it.
     fn label(&self) -> [String; 3] {
-        let cases = format!("{}, {} over", plural(self.ratios.len(), "case"), self.not_passed());
+        let cases = format!("{} passed, {} not", self.ratios.len() - self.not_passed(), self.not_passed());
         [self.backend.clone(), self.contracts.clone(), cases]
     }
 }
@@ -116,8 +115,8 @@ pub fn error_over_bound(
             draw_strip(canvas, strip, &scale, y, most, palette)?;
         }
         let note = format!(
-            "Error ÷ bound, log scale; {} at most in a column. Comparable only within one contract.",
-            plural(most, "case")
+            "Error ÷ bound, log scale. Comparable only within one contract. \
+             Heights are square roots of numbers of cases, the tallest of {most}."
         );
         canvas.note(&note, bottom + 66)
     })
@@ -194,7 +193,9 @@ fn draw_strip(
     let right = scale.at(COLUMNS - 1) + scale.column;
     canvas.line(vec![(scale.left, floor), (right, floor)], INK, 1)?;
     let height = |count: usize| {
-        let share = i32::try_from(count * TALLEST.unsigned_abs() as usize / most).unwrap_or(TALLEST);
+        // The root shows single cases and hundreds in one picture.
+        let tallest = TALLEST.unsigned_abs() as usize;
+        let share = i32::try_from((count * tallest * tallest / most).isqrt()).unwrap_or(TALLEST);
         if count > 0 { share.max(LEAST) } else { 0 }
     };
     for (i, (passed, others)) in strip.passed.iter().zip(&strip.others).enumerate() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use plotters::style::text_anchor::HPos;
 
 use super::axis::{LogAxis, plain, si};
-use super::canvas::{Frame, HEIGHT, draw};
+use super::canvas::{Frame, HEIGHT, LINE, draw};
 use super::palette::Palette;
 use super::series::{family, label, means};
 use super::{Plot, PlotError};
@@ -92,12 +92,17 @@ pub fn throughput(title: &str, records: &[Record], palette: &Palette) -> Result<
         };
         canvas.axes(&frame)?;
         for (number, (_, points)) in (1..).zip(&series) {
+            let mut numbered: Vec<(i32, i32)> = Vec::new();
             for (backend, points) in points {
                 let look = palette.look(backend);
                 let line: Vec<_> =
                     means(points).into_iter().map(|(size, value)| frame.at(size as f64, value)).collect();
-                if let (Some((x, y)), true) = (line.last(), series.len() > 1) {
-                    canvas.text(&number.to_string(), (x + 12, *y), HPos::Left)?;
+                if let (Some(&(x, y)), true) = (line.last(), series.len() > 1) {
+                    // Points close together share their number.
+                    if !numbered.iter().any(|(x0, y0)| *x0 == x && (y0 - y).abs() < LINE / 2) {
+                        canvas.text(&number.to_string(), (x + 12, y), HPos::Left)?;
+                        numbered.push((x, y));
+                    }
                 }
                 if line.len() > 1 {
                     canvas.line(line, look.colour, 4)?;
