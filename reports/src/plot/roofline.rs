@@ -93,7 +93,7 @@ pub fn roofline(
         let knee = slopes.iter().map(|(_, s)| peak / s).fold(f64::INFINITY, f64::min);
         canvas.line(vec![frame.at(knee, peak), frame.at(high * 1.5, peak)], INK, 2)?;
         let (_, y) = frame.at(knee, peak);
-        let text = format!("fused multiply-add {peak:.0} GFLOP/s");
+        let text = format!("FMA {peak:.0} GFLOP/s");
         canvas.text(&text, (right - 4, y - 20), HPos::Right)?;
         let ridges = slopes.iter().map(|(name, slope)| {
             let text = format!("{name} {slope:.0} GB/s");
