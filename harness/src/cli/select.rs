@@ -7,7 +7,9 @@ use clap::Args;
 use regex::Regex;
 use touchstone_kernels::{BackendId, DType, Family, Op, Registry};
 
+use crate::case::Case;
 use crate::known::KnownIssues;
+use crate::machine::memory;
 use crate::suite::{Suite, SuiteCase};
 
 /// Which backends, on how many threads.
@@ -70,7 +72,8 @@ pub(super) fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn threads(text: &str) -> Result<usize, String> {
+/// A number of threads, or `all`.
+pub(super) fn threads(text: &str) -> Result<usize, String> {
     match (text, text.parse()) {
         ("all", _) => Ok(processors()),
         (_, Ok(n @ 1..=1024)) => Ok(n),
@@ -85,6 +88,14 @@ impl Who {
         threads.sort_unstable();
         threads.dedup();
         threads
+    }
+
+    /// The thread count of a command that takes only one: by default all processors.
+    pub(super) fn one_thread_count(&self) -> anyhow::Result<usize> {
+        match self.threads(&[processors()])[..] {
+            [threads] => Ok(threads),
+            _ => bail!("--threads: expected one number here, found {}", self.threads.len()),
+        }
     }
 
     /// The backends asked for, or `default`.
@@ -165,6 +176,9 @@ impl Selection {
             let what = if only_timed { "timed case" } else { "case" };
             bail!("no {what} of {} matches the filters", suites.join(", "));
         }
+        for (_, suite_case) in &cases {
+            ensure_it_fits(&suite_case.case)?;
+        }
         Ok(cases)
     }
 
@@ -175,6 +189,19 @@ impl Selection {
             && (self.dtype.is_empty() || self.dtype.contains(&problem.dtype))
             && self.case.as_ref().is_none_or(|regex| regex.is_match(&suite_case.case.to_string()))
             && !(only_timed && suite_case.timed.is_empty())
+    }
+}
+
+/// Refuses a case that this machine's memory cannot hold.
+pub(super) fn ensure_it_fits(case: &Case) -> anyhow::Result<()> {
+    let needed = case.memory();
+    match memory() {
+        Some(present) if needed > present as f64 => bail!(
+            "'{case}' needs about {:.0} GB of memory, and this machine has {:.0}",
+            needed / 1e9,
+            present as f64 / 1e9
+        ),
+        _ => Ok(()),
     }
 }
 
