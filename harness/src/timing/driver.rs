@@ -496,7 +496,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn a_turn_ends_when_the_worker_rests() {
-        let busy = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
+        let busy = "i=0; while [ $i -lt 10000 ]; do i=$((i+1)); done";
         let script = format!("{GREETING}; read -r _; echo ran 5; {busy}; read -r _");
         let mut worker = Worker::spawn(&shell(&script)).unwrap();
         worker.run(1, 1).unwrap();
