@@ -20,6 +20,9 @@ pub(super) struct Who {
     /// every one [default: the best of each]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     backend: Vec<String>,
+    /// Only backends on these devices: cpu, cuda, cuda:1, metal
+    #[arg(long, value_name = "DEVICE", value_delimiter = ',', value_parser = device)]
+    device: Vec<String>,
     /// Thread counts, `all` for every processor
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = threads)]
     threads: Vec<usize>,
@@ -40,7 +43,7 @@ pub(super) struct Selection {
     /// Storage types: f32, f16, bf16
     #[arg(long, value_name = "DTYPE", value_delimiter = ',')]
     dtype: Vec<DType>,
-    /// Suites: smoke, standard, models, or the path of a .toml file
+    /// Suites: smoke, standard, models, gpu, or the path of a .toml file
     #[arg(long, value_name = "SUITE", value_delimiter = ',')]
     suite: Vec<String>,
     /// Only cases whose text matches this regular expression
@@ -65,6 +68,21 @@ fn shard(text: &str) -> Result<Shard, String> {
         (Ok(k), Ok(n)) if (1..=n).contains(&k) => Ok(Shard { k, n }),
         _ => Err(expected()),
     }
+}
+
+/// A device, or all of a kind.
+fn device(text: &str) -> Result<String, String> {
+    let (kind, number) = text.split_once(':').map_or((text, None), |(kind, number)| (kind, Some(number)));
+    let numbered = number.is_none_or(|number| kind == "cuda" && number.parse::<usize>().is_ok());
+    match kind {
+        "cpu" | "cuda" | "metal" if numbered => Ok(text.into()),
+        _ => Err("expected cpu, cuda, cuda:<number> or metal".into()),
+    }
+}
+
+/// Whether a place such as `cuda:1` is meant by `cuda:1` or `cuda`.
+fn is_on(place: &str, device: &str) -> bool {
+    place == device || place.split_once(':').is_some_and(|(kind, _)| kind == device)
 }
 
 /// Processors that this process may use.
@@ -98,8 +116,24 @@ impl Who {
         }
     }
 
-    /// The backends asked for, or `default`.
+    /// The backends asked for, or `default`, on the devices asked for.
     pub(super) fn backends(&self, registry: &Registry, default: Backends) -> anyhow::Result<Vec<BackendId>> {
+        let mut chosen = self.named_backends(registry, default)?;
+        if self.device.is_empty() {
+            return Ok(chosen);
+        }
+        let wanted = |place: &str| self.device.iter().any(|device| is_on(place, device));
+        chosen.retain(|id| registry.find(id.as_str()).is_some_and(|backend| wanted(&backend.info().device)));
+        if chosen.is_empty() {
+            let absent = registry.absent().iter().filter(|absent| wanted(absent.id.place()));
+            let reasons: Vec<String> = absent.map(|a| format!("{} ({})", a.id, a.reason)).collect();
+            let none = if reasons.is_empty() { "none is known".into() } else { reasons.join(", ") };
+            bail!("no backend chosen is on {}: {none}", self.device.join(", "));
+        }
+        Ok(chosen)
+    }
+
+    fn named_backends(&self, registry: &Registry, default: Backends) -> anyhow::Result<Vec<BackendId>> {
         let names = |backends: &mut dyn Iterator<Item = BackendId>| backends.collect::<Vec<_>>();
         let every = || names(&mut registry.present().iter().map(|b| b.id().clone()));
         if self.backend.is_empty() {
