@@ -29,8 +29,4 @@ pub(crate) fn main() {
 
     println!("cargo::metadata=lib={}", lib.display());
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
-    // rustc links --as-needed, and no symbol of the CUDA half is named anywhere: it registers itself when loaded.
-    if lib.join("libtorch_cuda.so").exists() {
-        println!("cargo::rustc-link-arg=-Wl,--no-as-needed,-ltorch_cuda,--as-needed");
-    }
 }

@@ -338,7 +338,7 @@ fn right_kind(dtype: DType, value: f64, got: f64, bound: f64) -> bool {
 }
 
 /// The index of the i-th element in row-major order.
-fn unravel(mut i: usize, shape: &[usize]) -> Vec<usize> {
+pub(crate) fn unravel(mut i: usize, shape: &[usize]) -> Vec<usize> {
     let mut index = vec![0; shape.len()];
     for (place, &dim) in index.iter_mut().zip(shape).rev() {
         *place = i % dim;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value};
 use touchstone_kernels::fields::Fields;
+use touchstone_kernels::op::Glu;
 use touchstone_kernels::{DType, ElementType, InputError, Inputs, ParseError, Problem, Tensor};
 
 /// A problem with its operands, and what its result should be.
@@ -111,7 +112,7 @@ impl Capture {
         let mut expected = None;
         for (name, view) in file.tensors() {
             if name == "expected" {
-                expected = Some(doubles(&name, &view)?);
+                expected = Some((view.shape().to_vec(), doubles(&name, &view)?));
             } else {
                 let element = element(&name, view.dtype())?;
                 let tensor = Tensor::from_bytes(element, view.shape(), view.data())?;
@@ -120,6 +121,12 @@ impl Capture {
         }
         let stored = stored_dtype(&tensors)?;
         let problem = problem(&description, &tensors, dtype.unwrap_or(stored))?;
+        if let (Some((found, _)), Some(result)) = (&expected, problem.results().first())
+            && *found != result.shape
+        {
+            let message = format!("has shape {found:?}, expected {:?}", result.shape);
+            return Err(CaptureErrorKind::Tensor { name: "expected".into(), message });
+        }
         if problem.dtype != stored {
             let data: Vec<&str> = problem
                 .operands()
@@ -136,7 +143,7 @@ impl Capture {
         Ok(Capture {
             inputs: Inputs::new(&problem, tensors)?,
             problem,
-            expected,
+            expected: expected.map(|(_, values)| values),
             source: text("source").cloned().unwrap_or_default(),
         })
     }
@@ -217,6 +224,7 @@ fn problem(
         "softmax" if take("log").as_deref() == Some("true") => op = "log_softmax".into(),
         _ => {}
     }
+    let gated = Glu::NAMES.contains(&op.as_str());
     if let Some(base) = take("theta") {
         words.push(("base".into(), base));
     }
@@ -279,7 +287,15 @@ fn problem(
         }
         _ => {
             let data = if has("gate") { "gate" } else { "x" };
-            let dims: Vec<String> = shape(data, 0)?.iter().map(usize::to_string).collect();
+            let mut dims = shape(data, 0)?.to_vec();
+            if let (true, Some(last)) = (gated && data == "x", dims.last_mut()) {
+                if !last.is_multiple_of(2) {
+                    let message = format!("has a last axis of {last}, which is not two halves");
+                    return Err(CaptureErrorKind::Tensor { name: "x".into(), message });
+                }
+                *last /= 2;
+            }
+            let dims: Vec<String> = dims.iter().map(usize::to_string).collect();
             set("shape", dims.join("x"));
             if op.ends_with("_norm") {
                 set("weight", has("weight").to_string());

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use touchstone_kernels::{Inputs, ParseError, Problem};
+use touchstone_kernels::{Inputs, Operand, ParseError, Problem};
 
 use crate::fill::Fill;
 
@@ -35,6 +35,16 @@ impl Case {
     /// Draws the inputs, each rounded once to its storage type.
     pub fn inputs(&self) -> Inputs {
         crate::fill::inputs(&self.problem, self.fill, self.seed)
+    }
+
+    /// About how many bytes it takes to judge this case: operands, once more in f64 for the oracle,
+    /// and results with an expected value and a bound for each element.
+    pub fn memory(&self) -> f64 {
+        let bytes = |operands: &[Operand], more: f64| {
+            let of = |operand: &Operand| operand.bytes() as f64 + more * operand.len() as f64;
+            operands.iter().map(of).sum::<f64>()
+        };
+        bytes(&self.problem.operands(), 8.0) + bytes(&self.problem.results(), 24.0)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use touchstone_kernels::{BackendId, Declaration, Registry, Support};
+use touchstone_kernels::{Backend, BackendId, Declaration, Registry, Support};
 use touchstone_reports::{Record, RowKey, RunWriter, Status, StoreError};
 
 use crate::agreement::judge;
@@ -121,8 +121,8 @@ impl Comparison<'_> {
         let backends: Vec<_> = plan
             .backends
             .iter()
-            .filter(|id| !self.is_done(place, id))
             .filter_map(|id| registry.find(id.as_str()))
+            .filter(|backend| !self.is_done(place, backend.as_ref()))
             .collect();
         if backends.is_empty() {
             return Ok(Vec::new());
@@ -163,7 +163,7 @@ impl Comparison<'_> {
                     .iter()
                     .filter_map(|id| registry.find(id.as_str()))
                     .filter(|backend| backend.info().threads == *threads)
-                    .filter(|backend| !self.is_done(place, backend.id()))
+                    .filter(|backend| !self.is_done(place, backend.as_ref()))
                     .collect();
                 if backends.is_empty() || self.stop.load(Ordering::Relaxed) {
                     continue;
@@ -205,13 +205,13 @@ impl Comparison<'_> {
         Ok(records)
     }
 
-    fn is_done(&self, place: Place, backend: &BackendId) -> bool {
+    fn is_done(&self, place: Place, backend: &dyn Backend) -> bool {
         let key = RowKey {
             problem: place.case.problem.to_string(),
             fill: place.case.fill.to_string(),
             seed: place.case.seed,
-            backend: backend.to_string(),
-            threads: place.threads as u32,
+            backend: backend.id().to_string(),
+            threads: backend.info().threads as u32,
             cache: place.cache.map_or_else(String::new, |state| state.to_string()),
         };
         self.writer.as_ref().is_some_and(|writer| writer.is_done(&key))

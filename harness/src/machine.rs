@@ -107,6 +107,16 @@ pub fn involuntary_switches(pid: u32) -> Option<u64> {
     total
 }
 
+/// Whether no thread of a process is running or wants to, where that is known.
+pub fn is_at_rest(pid: u32) -> Option<bool> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let running = |task: fs::DirEntry| {
+        // A thread may have ended since.
+        fs::read_to_string(task.path().join("stat")).is_ok_and(|stat| thread_state(&stat) == Some('R'))
+    };
+    Some(!tasks.flatten().any(running))
+}
+
 /// Processor time of the whole machine since it started, in clock ticks (usually 10 ms).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuTicks {
@@ -160,7 +170,8 @@ fn cpu_model() -> Option<String> {
     from_cpuinfo.or_else(|| sysctl("machdep.cpu.brand_string"))
 }
 
-fn memory() -> Option<u64> {
+/// Physical memory in bytes.
+pub fn memory() -> Option<u64> {
     let from_meminfo = fs::read_to_string("/proc/meminfo").ok();
     let bytes = from_meminfo.and_then(|text| status_number(&text, "MemTotal")).map(|kib| kib * 1024);
     bytes.or_else(|| sysctl_number("hw.memsize"))
@@ -206,6 +217,12 @@ fn parse_size(text: &str) -> Option<u64> {
 fn parse_load_average(text: &str) -> Option<[f64; 3]> {
     let mut numbers = text.split_whitespace().map(|word| word.parse().ok());
     Some([numbers.next()??, numbers.next()??, numbers.next()??])
+}
+
+/// The state behind the name, which is in parentheses and may hold any character.
+fn thread_state(stat: &str) -> Option<char> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.trim_start().chars().next()
 }
 
 fn cpuinfo_value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
@@ -258,6 +275,8 @@ mod tests {
         let status = "Name:\tx\nVmHWM:\t  123 kB\nnonvoluntary_ctxt_switches:\t45\n";
         assert_eq!(status_number(status, "VmHWM"), Some(123));
         assert_eq!(status_number(status, "VmSwap"), None);
+        assert_eq!(thread_state("12 (a) R b) S 1 2 3"), Some('S'));
+        assert_eq!(thread_state("12"), None);
     }
 
     #[test]
@@ -281,6 +300,7 @@ mod tests {
             let pid = std::process::id();
             assert!(peak_resident(pid).is_some_and(|bytes| bytes > 1 << 20));
             assert!(involuntary_switches(pid).is_some());
+            assert_eq!(is_at_rest(pid), Some(false), "this very thread is running");
             assert!(CpuTicks::now().is_some_and(|ticks| ticks.total > 0));
             assert_eq!(peak_resident(u32::MAX), None);
         }

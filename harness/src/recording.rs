@@ -118,7 +118,7 @@ impl Run {
             version: who.info.version.clone(),
             device: who.info.device.clone(),
             isa: who.info.isa.clone(),
-            threads: place.threads as u32,
+            threads: who.info.threads as u32,
             allocation: who.declaration.allocation.to_string(),
             contract: who.declaration.contract.to_string(),
             numerics: who.declaration.numerics(),
@@ -128,7 +128,7 @@ impl Run {
             cache: place.cache.map_or_else(String::new, |state| state.to_string()),
             flops: work.flops,
             bytes: work.bytes,
-            repro: repro(place, &who.id),
+            repro: repro(place, who),
             ..Record::default()
         };
         if let Some(figures) = outcome.figures() {
@@ -305,8 +305,8 @@ fn verdict(outcome: &Outcome) -> (Status, String) {
 }
 
 /// A command that does this row again.
-pub fn repro(place: Place, backend: &BackendId) -> String {
-    format!("touchstone repro '{}' --backend {backend} --threads {}", place.case, place.threads)
+pub fn repro(place: Place, who: &Who) -> String {
+    format!("touchstone repro '{}' --backend {} --threads {}", place.case, who.id, who.info.threads)
 }
 
 /// Now in UTC, as RFC 3339.

@@ -30,6 +30,11 @@ impl BackendId {
     pub fn implementation(&self) -> &str {
         self.0.split('/').next().unwrap_or_default()
     }
+
+    /// The device or instruction set: the part after the slash, or nothing.
+    pub fn place(&self) -> &str {
+        self.0.split_once('/').map_or("", |(_, place)| place)
+    }
 }
 
 impl fmt::Display for BackendId {

@@ -81,3 +81,17 @@ impl Registry {
         self.present.iter().filter(|b| is_best(b)).collect()
     }
 }
+
+/// Whether NVIDIA's driver is loaded. Its library may only be called where it is.
+///
+/// # Errors
+/// The reason for a backend's absence.
+#[cfg(any(feature = "candle-cuda", feature = "libtorch"))]
+pub(crate) fn nvidia_driver() -> Result<(), String> {
+    // The driver itself, its device in a container, and Windows' one under WSL.
+    let signs = ["/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg"];
+    if cfg!(target_os = "linux") && !signs.iter().any(|sign| std::path::Path::new(sign).exists()) {
+        return Err("no NVIDIA driver is loaded".into());
+    }
+    Ok(())
+}

@@ -245,3 +245,19 @@ fn a_backend_of_ones_own_is_checked_and_timed_beside_the_others() {
     let timed = own(&["bench", "--backend", "mine,naive", "--case", "^softmax f32 shape=256x1024 ", "--threads", "1", "--slices", "5", "--max-time", "0.05", "--format", "csv"]);
     assert!(timed.iter().any(|row| row.backend == "mine" && row.median_ns.is_some()), "{timed:?}");
 }
+
+#[test]
+fn a_reader_that_leaves_ends_the_command_quietly() {
+    let here = directory();
+    let repro = ["repro", "softmax f32 shape=2x3", "--backend", "naive"];
+    for arguments in [&["list"][..], &["roofline"], &repro] {
+        let mut command = touchstone(here.path());
+        let mut child =
+            command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {stderr}");
+        assert!(!stderr.contains("panicked") && !stderr.contains("touchstone:"), "{arguments:?}: {stderr}");
+    }
+}

@@ -51,6 +51,10 @@ fn unknown_backends_are_refused_by_every_command_that_takes_one() {
         refuses(here.path(), &[command, &["--known-issues", "none.toml"]].concat(), &["none.toml"]);
     }
     refuses(here.path(), &["worker", "--backend", "cudnn", "--threads", "1"], &["cudnn"]);
+    refuses(here.path(), &["worker", "--backend", "naive", "--threads", "0"], &["--threads", "1 to 1024"]);
+    for command in [&["check"][..], &["repro", CASE], &["eval", "capture.safetensors"]] {
+        refuses(here.path(), &[command, &["--threads", "1,2"]].concat(), &["--threads", "one number"]);
+    }
     let reference = ["--backend", "naive", "--op", "softmax", "--reference", "simd"];
     for command in ["bench", "compare"] {
         refuses(here.path(), &[&[command][..], &reference].concat(), &["reference 'simd'", "naive"]);
@@ -131,6 +135,7 @@ fn bad_cases_are_refused() {
         ("attention f32 h=4 hkv=3 lq=2 d=8", &["hkv=3", "h=4"]),
         ("layer_norm f32 shape=2x3 eps=0", &["eps=0"]),
         ("rope f32 h=1 l=2 d=8 rotary_dim=7", &["rotary_dim=7"]),
+        ("softmax f32 shape=999999999999", &["GB of memory", "this machine has"]),
     ] {
         refuses(here.path(), &["repro", text], words);
     }
@@ -139,16 +144,23 @@ fn bad_cases_are_refused() {
     refuses(here.path(), &["repro"], &["CASE"]);
 }
 
-/// Writes a capture with an operand `x`.
+/// Writes a capture with an operand `x` of zeros.
 fn capture(directory: &Path, name: &str, problem: &str, dtype: Dtype, shape: &[usize]) {
-    let bytes = vec![0; shape.iter().product::<usize>() * dtype.bitsize() / 8];
-    let x = TensorView::new(dtype, shape.to_vec(), &bytes).unwrap();
+    write_capture(directory, name, problem, &[("x", dtype, shape)]);
+}
+
+/// Writes a capture with tensors of zeros.
+fn write_capture(directory: &Path, name: &str, problem: &str, tensors: &[(&str, Dtype, &[usize])]) {
+    let bytes = vec![0; 1024];
+    let views = tensors.iter().map(|&(name, dtype, shape)| {
+        let len = shape.iter().product::<usize>() * dtype.bitsize() / 8;
+        (name, TensorView::new(dtype, shape.to_vec(), &bytes[..len]).unwrap())
+    });
     let metadata = HashMap::from([("touchstone", "1"), ("problem", problem), ("source", "a test")])
         .into_iter()
         .map(|(key, value)| (key.to_string(), value.to_string()))
         .collect();
-    std::fs::write(directory.join(name), safetensors::serialize([("x", x)], Some(metadata)).unwrap())
-        .unwrap();
+    std::fs::write(directory.join(name), safetensors::serialize(views, Some(metadata)).unwrap()).unwrap();
 }
 
 #[test]
@@ -175,7 +187,12 @@ fn bad_captures_are_refused() {
     capture(here.path(), "rank.safetensors", r#"{"op":"rope","theta":1e4}"#, Dtype::F32, &[2, 8]);
     capture(here.path(), "axis.safetensors", r#"{"op":"softmax","axis":2}"#, Dtype::F32, &[2, 3]);
     capture(here.path(), "op.safetensors", r#"{"op":"conv"}"#, Dtype::F32, &[2, 3]);
+    capture(here.path(), "odd.safetensors", r#"{"op":"swiglu"}"#, Dtype::F32, &[2, 7]);
     capture(here.path(), "json.safetensors", "{op: softmax}", Dtype::F32, &[2, 3]);
+    for (name, shape) in [("shape.safetensors", &[3][..]), ("wrong.safetensors", &[2, 3])] {
+        let tensors = [("x", Dtype::F32, &[2, 3][..]), ("expected", Dtype::F64, shape)];
+        write_capture(here.path(), name, softmax, &tensors);
+    }
     for (file, words) in [
         ("none.safetensors", &["No such file"][..]),
         ("truncated.safetensors", &["not a whole safetensors file"]),
@@ -189,6 +206,9 @@ fn bad_captures_are_refused() {
         ("axis.safetensors", &["axis=2", "2 dimensions"]),
         ("op.safetensors", &["conv", "softmax"]),
         ("json.safetensors", &["metadata 'problem'"]),
+        ("odd.safetensors", &["'x'", "last axis of 7"]),
+        ("shape.safetensors", &["'expected'", "[3]", "[2, 3]"]),
+        ("wrong.safetensors", &["'expected' disagree"]),
     ] {
         refuses(here.path(), &["eval", file], &[words, &[file]].concat());
         // A bad file among good ones is found before anything is computed.

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::output::{Format, print};
 use super::plan::{Keeping, carry_out};
-use super::select::{Backends, Selection, processors};
+use super::select::{Backends, Selection};
 use super::{MakeRegistry, Verdict};
 use crate::comparison::Plan;
 use crate::timing::Effort;
@@ -29,12 +29,11 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Result<Verdict> {
     let selection = &arguments.selection;
-    let threads = selection.who.threads(&[processors()]);
-    let most = threads.last().copied().unwrap_or(1);
+    let threads = selection.who.one_thread_count()?;
     let plan = Plan {
         cases: selection.cases(&["smoke"], false)?,
-        backends: selection.who.backends(&registry(most), Backends::Every)?,
-        threads: vec![most],
+        backends: selection.who.backends(&registry(threads), Backends::Every)?,
+        threads: vec![threads],
         timing: false,
         effort: Effort::default(),
         slowest: Duration::MAX,

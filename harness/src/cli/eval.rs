@@ -1,21 +1,22 @@
 //! `touchstone eval`: the user's own tensors.
 
-use std::path::PathBuf;
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
 use touchstone_kernels::DType;
+use touchstone_reports::words::plural;
 
-use super::list::plain;
-use super::repro::dump;
-use super::select::{Backends, Who, processors};
+use super::dump::dump;
+use super::select::{Backends, Who};
+use super::verdicts::{Judged, print_verdicts, verdict};
 use super::{MakeRegistry, Verdict};
 use crate::capture::Capture;
 use crate::case::Case;
 use crate::check;
 use crate::fill::Fill;
 use crate::oracle::{self, Expected};
-use crate::outcome::Outcome;
 
 /// Judge backends on tensors of your own
 ///
@@ -43,7 +44,7 @@ pub(super) struct Arguments {
 const ORACLE_TOLERANCE: f64 = 1e-6;
 
 pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Result<Verdict> {
-    let threads = arguments.who.threads(&[processors()]).last().copied().unwrap_or(1);
+    let threads = arguments.who.one_thread_count()?;
     crate::timing::configure_threads(threads)?;
     let registry = registry(threads);
     let known = arguments.who.known_issues()?;
@@ -56,24 +57,24 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
     if let Some(dir) = &arguments.dump {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     }
+    // Before anything is printed: a file that contradicts itself is bad input.
+    let expectations = captures.iter().map(|(path, capture)| expectation(path, capture));
+    let expectations: Vec<(Expected, Option<f64>)> = expectations.collect::<anyhow::Result<_>>()?;
+
+    let mut out = stdout().lock();
     let mut judged = Vec::new();
-    for (path, capture) in &captures {
+    for ((path, capture), (expected, distance)) in captures.iter().zip(&expectations) {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        println!("{name}\n  {}\n  {}", capture.source, capture.problem);
-        let expected = oracle::expect(&capture.problem, &capture.inputs);
-        let distance = oracle_distance(&expected, capture);
+        writeln!(out, "{name}\n  {}\n  {}", capture.source, capture.problem)?;
         if let Some(distance) = distance {
-            println!("  oracle against the file's expectation: {distance:.1e} of its largest value");
-            if distance.is_nan() || distance > ORACLE_TOLERANCE {
-                bail!("{}: the oracle and the file's 'expected' disagree", path.display());
-            }
+            writeln!(out, "  oracle against the file's expectation: {distance:.1e} of its largest value")?;
         }
         // A capture has no recipe of inputs; this one stands in for it where known issues are matched.
         let case = Case { problem: capture.problem.clone(), fill: Fill::Normal, seed: 0 };
         let first = judged.len();
         for id in &backends {
             let Some(backend) = registry.find(id.as_str()) else { continue };
-            let outcome = check::check(backend.as_ref(), &case, &capture.inputs, &expected, &known);
+            let outcome = check::check(backend.as_ref(), &case, &capture.inputs, expected, &known);
             if let (Some(dir), Ok(outputs)) =
                 (&arguments.dump, check::outputs(backend.as_ref(), &case, &capture.inputs))
             {
@@ -82,12 +83,26 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
             }
             judged.push(Judged { backend: id.to_string(), outcome });
         }
-        print_verdicts(&judged[first..])?;
-        println!();
+        print_verdicts(&mut out, &judged[first..])?;
+        writeln!(out)?;
     }
     let wrong = judged.iter().filter(|judged| judged.outcome.is_red()).count();
-    println!("{} captures, {} judgements, {wrong} wrong", captures.len(), judged.len());
+    let judgements = plural(judged.len(), "judgement");
+    writeln!(out, "{}, {judgements}, {wrong} wrong", plural(captures.len(), "capture"))?;
     verdict(&judged)
+}
+
+/// The oracle's expectation, held against the file's own: how far they are apart.
+fn expectation(path: &Path, capture: &Capture) -> anyhow::Result<(Expected, Option<f64>)> {
+    let expected = oracle::expect(&capture.problem, &capture.inputs);
+    let distance = oracle_distance(&expected, capture);
+    match distance {
+        Some(distance) if distance.is_nan() || distance > ORACLE_TOLERANCE => bail!(
+            "{}: the oracle and the file's 'expected' disagree by {distance:.1e} of its largest value",
+            path.display()
+        ),
+        _ => Ok((expected, distance)),
+    }
 }
 
 /// Largest difference between the oracle and the file's expectation, relative to the largest
@@ -95,56 +110,9 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
 fn oracle_distance(expected: &Expected, capture: &Capture) -> Option<f64> {
     let theirs = capture.expected.as_ref()?;
     let ours = &expected.results.first()?.value;
-    if ours.len() != theirs.len() {
-        return Some(f64::NAN);
-    }
     let largest = theirs.iter().fold(0.0f64, |m, x| m.max(x.abs()));
     let difference = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     // Log-probabilities and plain values alike are of a size at which an absolute error means
     // something only against the largest.
     Some(difference / largest.max(f64::MIN_POSITIVE))
-}
-
-/// The outcome of one backend.
-pub(super) struct Judged {
-    pub(super) backend: String,
-    pub(super) outcome: Outcome,
-}
-
-/// A line for each backend, and what they come to together.
-pub(super) fn print_verdicts(judged: &[Judged]) -> anyhow::Result<Verdict> {
-    let mut table = plain(["backend", "verdict", "max abs", "max ulp", "error/bound", "why"]);
-    for Judged { backend, outcome } in judged {
-        let (verdict, why) = match outcome {
-            Outcome::Passed(_) | Outcome::Measured(..) => ("passed", String::new()),
-            Outcome::Failed { why, .. } => ("FAILED", why.to_string()),
-            Outcome::Suspect { why, .. } => ("suspect", why.clone()),
-            Outcome::Unsupported { reason } => ("unsupported", reason.clone()),
-            Outcome::Known { issue, why, .. } => ("known", format!("{issue}: {why}")),
-            Outcome::NoLongerFails { issue, .. } => ("FAILED", format!("{issue} no longer fails")),
-            Outcome::Error { message } => ("error", message.clone()),
-            Outcome::Timeout { message } => ("timeout", message.clone()),
-        };
-        let figure = |figure: fn(&crate::agreement::Figures) -> f64| {
-            outcome.figures().map_or(String::new(), |figures| format!("{:.2e}", figure(figures)))
-        };
-        table.add_row([
-            backend.clone(),
-            verdict.to_string(),
-            figure(|f| f.max_abs),
-            figure(|f| f.ulp_max),
-            figure(|f| f.error_over_bound),
-            why,
-        ]);
-    }
-    println!("{table}");
-    verdict(judged)
-}
-
-fn verdict(judged: &[Judged]) -> anyhow::Result<Verdict> {
-    let executed = judged.iter().any(|j| !matches!(j.outcome, Outcome::Unsupported { .. }));
-    if !executed {
-        bail!("nothing was executed: the chosen backends do not support this problem");
-    }
-    Ok(if judged.iter().any(|judged| judged.outcome.is_red()) { Verdict::Wrong } else { Verdict::Ok })
 }

@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use clap::Args;
-use comfy_table::Table;
 use touchstone_kernels::Op;
 
+use super::output::plain;
 use super::select::processors;
 use super::{MakeRegistry, Verdict};
 use crate::fill::Fill;
@@ -79,14 +79,4 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
     }
     writeln!(out, "{table}")?;
     Ok(Verdict::Ok)
-}
-
-/// A table without lines, as wide as the terminal.
-pub(super) fn plain<const N: usize>(headings: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(comfy_table::presets::NOTHING)
-        .set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
-    table.set_header(headings);
-    table
 }

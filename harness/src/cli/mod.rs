@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod compare;
 mod diff;
+mod dump;
 mod eval;
 mod list;
 mod output;
@@ -15,6 +16,7 @@ mod report;
 mod repro;
 mod roofline;
 mod select;
+mod verdicts;
 mod worker;
 
 use std::process::ExitCode;

@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write, stdout};
 
 use anyhow::Context;
 use clap::ValueEnum;
+use comfy_table::{ContentArrangement, Table, presets};
 use touchstone_reports::{Record, export, markdown, table};
 
 /// In which form records are printed.
@@ -40,6 +41,17 @@ pub(super) fn print(records: &[Record], format: Format, every_case: bool) -> any
 pub(super) fn style(cases: bool) -> table::Style {
     let terminal = stdout().is_terminal();
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let width = comfy_table::Table::new().width().map_or(WIDTH, usize::from);
+    let width = Table::new().width().map_or(WIDTH, usize::from);
     table::Style { width, colour: terminal && !no_colour, cases }
+}
+
+/// A table without lines, as wide as the terminal or, where there is none, as tables usually are.
+pub(super) fn plain<const N: usize>(headings: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    if table.width().is_none() {
+        table.set_width(WIDTH as u16);
+    }
+    table.set_header(headings);
+    table
 }

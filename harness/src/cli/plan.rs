@@ -8,6 +8,7 @@ use clap::Args;
 use touchstone_kernels::Registry;
 use touchstone_reports::RunWriter;
 
+use super::roofline::limits;
 use super::{MakeRegistry, Verdict, stop_on_ctrl_c};
 use crate::comparison::{Compared, Comparison, Plan, is_red};
 use crate::known::KnownIssues;
@@ -83,9 +84,8 @@ impl Measuring {
         }
     }
 
-    fn roofline(&self) -> anyhow::Result<Roofline> {
-        let announce = || eprintln!("measuring this machine's limits, which are then kept (some seconds) …");
-        Roofline::of_this_machine(self.remeasure, announce).context("cannot keep the machine's limits")
+    fn roofline(&self) -> Roofline {
+        limits(self.remeasure)
     }
 }
 
@@ -104,7 +104,7 @@ pub(super) fn carry_out(
     };
     // Before anything that takes long.
     let writer = keeping.map(open).transpose()?;
-    let mut run = Run::new(measuring.map(Measuring::roofline).transpose()?);
+    let mut run = Run::new(measuring.map(Measuring::roofline));
     if let (Some(writer), Some((dir, _))) = (&writer, keeping) {
         if let Some(earlier) = writer.earlier().first() {
             run = run.resumed(&earlier.run_id);

@@ -1,17 +1,17 @@
 //! `touchstone repro`: one case, verbose.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::io::{Write, stdout};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use safetensors::tensor::TensorView;
-use touchstone_kernels::{DType, Declaration, ElementType, Outputs, Tensor};
+use touchstone_kernels::{Declaration, Outputs};
 
-use super::eval::{Judged, print_verdicts};
-use super::select::{Backends, Who, processors};
+use super::dump::{dump, dump_expected};
+use super::select::{Backends, Who, ensure_it_fits};
+use super::verdicts::{Judged, print_verdicts, verdict};
 use super::{MakeRegistry, Verdict};
-use crate::agreement::Tolerance;
+use crate::agreement::{Tolerance, unravel};
 use crate::case::Case;
 use crate::check;
 use crate::oracle::{self, Expected};
@@ -35,12 +35,13 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Result<Verdict> {
-    let threads = arguments.who.threads(&[processors()]).last().copied().unwrap_or(1);
+    let threads = arguments.who.one_thread_count()?;
     crate::timing::configure_threads(threads)?;
     let registry = registry(threads);
     let backends = arguments.who.backends(&registry, Backends::Every)?;
     let known = arguments.who.known_issues()?;
     let case = &arguments.case;
+    ensure_it_fits(case)?;
     let inputs = case.inputs();
     let expected = oracle::expect(&case.problem, &inputs);
     if let Some(dir) = &arguments.dump {
@@ -48,18 +49,20 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
         dump(&dir.join("inputs.safetensors"), inputs.iter(), &case.to_string())?;
         dump_expected(&dir.join("expected.safetensors"), &expected)?;
     }
+    let mut out = stdout().lock();
     let work = case.problem.work();
-    println!("{case}\n{} FLOPs, {} bytes at least", work.flops, work.bytes);
+    writeln!(out, "{case}\n{} FLOPs, {} bytes at least", work.flops, work.bytes)?;
     for (name, tensor) in inputs.iter() {
-        println!("  {name:<12} {} {:?}", tensor.element(), tensor.shape());
+        writeln!(out, "  {name:<12} {} {:?}", tensor.element(), tensor.shape())?;
     }
     let mut judged = Vec::new();
     for id in &backends {
         let Some(backend) = registry.find(id.as_str()) else { continue };
         let outcome = check::check(backend.as_ref(), case, &inputs, &expected, &known);
-        println!("\n{id}: {}", backend.declares(&case.problem).path);
+        writeln!(out, "\n{id}: {}", backend.declares(&case.problem).path)?;
         if let Ok(outputs) = check::outputs(backend.as_ref(), case, &inputs) {
-            print_elements(arguments.worst, &expected, &outputs, &backend.declares(&case.problem));
+            let declaration = backend.declares(&case.problem);
+            print_elements(&mut out, arguments.worst, &expected, &outputs, &declaration)?;
             if let Some(dir) = &arguments.dump {
                 let file = format!("{}.safetensors", id.as_str().replace(['/', ':'], "-"));
                 dump(&dir.join(file), outputs.iter(), &case.to_string())?;
@@ -67,15 +70,26 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
         }
         judged.push(Judged { backend: id.to_string(), outcome });
     }
-    println!();
-    print_verdicts(&judged)
+    writeln!(out)?;
+    print_verdicts(&mut out, &judged)?;
+    verdict(&judged)
 }
 
 /// The worst elements, and how error over bound is distributed.
-fn print_elements(count: usize, expected: &Expected, outputs: &Outputs, declaration: &Declaration) {
+fn print_elements(
+    out: &mut impl Write,
+    count: usize,
+    expected: &Expected,
+    outputs: &Outputs,
+    declaration: &Declaration,
+) -> std::io::Result<()> {
     for (result, (name, tensor)) in expected.results.iter().zip(outputs.iter()) {
         let tolerance = Tolerance::new(result, declaration);
         let got = tensor.to_f64();
+        if got.is_empty() {
+            writeln!(out, "  {name}: no elements")?;
+            continue;
+        }
         let ratio = |i: usize| {
             let (value, got) = (result.value[i], got[i]);
             if value.is_nan() && got.is_nan() || value == got {
@@ -86,65 +100,20 @@ fn print_elements(count: usize, expected: &Expected, outputs: &Outputs, declarat
         };
         let mut order: Vec<usize> = (0..got.len()).collect();
         order.sort_by(|&a, &b| ratio(b).total_cmp(&ratio(a)));
-        println!("  {name}: worst elements (linear index: expected, got, error/bound)");
+        writeln!(out, "  {name}: worst elements (expected, got, error/bound)")?;
         for &i in order.iter().take(count) {
-            println!("    {i:>8}: {:>16.9e} {:>16.9e} {:>10.3}", result.value[i], got[i], ratio(i));
+            let place = format!("{:?}", unravel(i, &result.shape)).replace(' ', "");
+            writeln!(out, "    {place:<14} {:>16.9e} {:>16.9e} {:>10.3}", result.value[i], got[i], ratio(i))?;
         }
-        println!("  {name}: error/bound");
+        writeln!(out, "  {name}: error/bound")?;
         let edges = [0.0, 1e-3, 1e-2, 0.1, 0.25, 0.5, 1.0, f64::INFINITY];
+        let exact = (0..got.len()).filter(|&i| ratio(i) == 0.0).count();
+        let bar = |n: usize| "▇".repeat((40 * n).div_ceil(got.len()));
+        writeln!(out, "    {:^15} {exact:>10} {}", "exact", bar(exact))?;
         for pair in edges.windows(2) {
-            let inside = |r: f64| if pair[0] == 0.0 { r <= pair[1] } else { r > pair[0] && r <= pair[1] };
-            let n = (0..got.len()).filter(|&i| inside(ratio(i))).count();
-            let width = (40 * n).div_ceil(got.len().max(1));
-            println!("    {:>6} … {:<6} {n:>10} {}", pair[0], pair[1], "▇".repeat(width));
+            let n = (0..got.len()).filter(|&i| ratio(i) > pair[0] && ratio(i) <= pair[1]).count();
+            writeln!(out, "    {:>6} … {:<6} {n:>10} {}", pair[0], pair[1], bar(n))?;
         }
     }
-}
-
-/// Writes tensors as safetensors, with the case in the metadata.
-pub(super) fn dump<'a>(
-    path: &Path,
-    tensors: impl Iterator<Item = (&'static str, &'a Tensor)>,
-    case: &str,
-) -> anyhow::Result<()> {
-    let views = tensors
-        .map(|(name, tensor)| {
-            let dtype = match tensor.element() {
-                ElementType::Float(DType::F32) => safetensors::Dtype::F32,
-                ElementType::Float(DType::F16) => safetensors::Dtype::F16,
-                ElementType::Float(DType::BF16) => safetensors::Dtype::BF16,
-                ElementType::I64 => safetensors::Dtype::I64,
-                ElementType::Bool => safetensors::Dtype::BOOL,
-            };
-            Ok((name, TensorView::new(dtype, tensor.shape().to_vec(), tensor.bytes())?))
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    write(path, views, case)
-}
-
-/// Writes expected values and componentwise errors, in f64.
-fn dump_expected(path: &Path, expected: &Expected) -> anyhow::Result<()> {
-    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = expected
-        .results
-        .iter()
-        .flat_map(|result| {
-            [("", &result.value), ("_error", &result.error)].map(|(suffix, data)| {
-                let bytes = data.iter().flat_map(|x| x.to_le_bytes()).collect();
-                (format!("{}{suffix}", result.name), result.shape.clone(), bytes)
-            })
-        })
-        .collect();
-    let views = bytes
-        .iter()
-        .map(|(name, shape, bytes)| {
-            Ok((name.as_str(), TensorView::new(safetensors::Dtype::F64, shape.clone(), bytes)?))
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    write(path, views, "")
-}
-
-fn write(path: &Path, views: Vec<(&str, TensorView)>, case: &str) -> anyhow::Result<()> {
-    let metadata = HashMap::from([("touchstone_case".to_string(), case.to_string())]);
-    let bytes = safetensors::serialize(views, Some(metadata))?;
-    touchstone_reports::store::write_whole(path, &bytes).context("cannot write the tensors")
+    Ok(())
 }

@@ -1,10 +1,12 @@
 //! `touchstone roofline`: the machine's own limits.
 
-use anyhow::Context;
+use std::io::{Write, stdout};
+
 use clap::Args;
+use touchstone_reports::words::plural;
 
 use super::Verdict;
-use super::list::plain;
+use super::output::plain;
 use crate::timing::roofline::Roofline;
 
 /// Measure this machine's limits: FMA, read, copy and non-temporal copy
@@ -21,17 +23,27 @@ pub(super) struct Arguments {
     json: bool,
 }
 
+/// The machine's limits, measured if they are not known or if `remeasure`.
+pub(super) fn limits(remeasure: bool) -> Roofline {
+    let announce = || eprintln!("measuring this machine's limits, which are then kept (some seconds) …");
+    let (roofline, problem) = Roofline::of_this_machine(remeasure, announce);
+    if let Some(problem) = problem {
+        eprintln!("the machine's limits could not be kept: {problem}");
+    }
+    roofline
+}
+
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
-    let roofline =
-        Roofline::of_this_machine(arguments.remeasure, || eprintln!("measuring for some seconds …"))
-            .context("cannot keep the machine's limits")?;
+    let roofline = limits(arguments.remeasure);
+    let mut out = stdout().lock();
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&roofline)?);
+        writeln!(out, "{}", serde_json::to_string_pretty(&roofline)?)?;
         return Ok(Verdict::Ok);
     }
-    println!("{} ({})", roofline.cpu, roofline.isa);
+    writeln!(out, "{} ({})", roofline.cpu, roofline.isa)?;
     for peaks in &roofline.peaks {
-        println!("\n{} threads: {:.1} GFLOP/s of f32 FMA", peaks.threads, peaks.fma_gflops);
+        let threads = plural(peaks.threads, "thread");
+        writeln!(out, "\n{threads}: {:.1} GFLOP/s of f32 FMA", peaks.fma_gflops)?;
         let mut table = plain(["level", "up to", "read GB/s", "copy GB/s", "non-temporal copy GB/s"]);
         for level in &peaks.levels {
             table.add_row([
@@ -42,7 +54,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
                 format!("{:.1}", level.nt_copy_gb_s),
             ]);
         }
-        println!("{table}");
+        writeln!(out, "{table}")?;
     }
     Ok(Verdict::Ok)
 }

@@ -7,7 +7,9 @@ use clap::Args;
 use regex::Regex;
 use touchstone_kernels::{BackendId, DType, Family, Op, Registry};
 
+use crate::case::Case;
 use crate::known::KnownIssues;
+use crate::machine::memory;
 use crate::suite::{Suite, SuiteCase};
 
 /// Which backends, on how many threads.
@@ -18,6 +20,9 @@ pub(super) struct Who {
     /// every one [default: the best of each]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     backend: Vec<String>,
+    /// Only backends on these devices: cpu, cuda, cuda:1, metal
+    #[arg(long, value_name = "DEVICE", value_delimiter = ',', value_parser = device)]
+    device: Vec<String>,
     /// Thread counts, `all` for every processor
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = threads)]
     threads: Vec<usize>,
@@ -38,7 +43,7 @@ pub(super) struct Selection {
     /// Storage types: f32, f16, bf16
     #[arg(long, value_name = "DTYPE", value_delimiter = ',')]
     dtype: Vec<DType>,
-    /// Suites: smoke, standard, models, or the path of a .toml file
+    /// Suites: smoke, standard, models, gpu, or the path of a .toml file
     #[arg(long, value_name = "SUITE", value_delimiter = ',')]
     suite: Vec<String>,
     /// Only cases whose text matches this regular expression
@@ -65,12 +70,28 @@ fn shard(text: &str) -> Result<Shard, String> {
     }
 }
 
+/// A device, or all of a kind.
+fn device(text: &str) -> Result<String, String> {
+    let (kind, number) = text.split_once(':').map_or((text, None), |(kind, number)| (kind, Some(number)));
+    let numbered = number.is_none_or(|number| kind == "cuda" && number.parse::<usize>().is_ok());
+    match kind {
+        "cpu" | "cuda" | "metal" if numbered => Ok(text.into()),
+        _ => Err("expected cpu, cuda, cuda:<number> or metal".into()),
+    }
+}
+
+/// Whether a place such as `cuda:1` is meant by `cuda:1` or `cuda`.
+fn is_on(place: &str, device: &str) -> bool {
+    place == device || place.split_once(':').is_some_and(|(kind, _)| kind == device)
+}
+
 /// Processors that this process may use.
 pub(super) fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn threads(text: &str) -> Result<usize, String> {
+/// A number of threads, or `all`.
+pub(super) fn threads(text: &str) -> Result<usize, String> {
     match (text, text.parse()) {
         ("all", _) => Ok(processors()),
         (_, Ok(n @ 1..=1024)) => Ok(n),
@@ -87,8 +108,32 @@ impl Who {
         threads
     }
 
-    /// The backends asked for, or `default`.
+    /// The thread count of a command that takes only one: by default all processors.
+    pub(super) fn one_thread_count(&self) -> anyhow::Result<usize> {
+        match self.threads(&[processors()])[..] {
+            [threads] => Ok(threads),
+            _ => bail!("--threads: expected one number here, found {}", self.threads.len()),
+        }
+    }
+
+    /// The backends asked for, or `default`, on the devices asked for.
     pub(super) fn backends(&self, registry: &Registry, default: Backends) -> anyhow::Result<Vec<BackendId>> {
+        let mut chosen = self.named_backends(registry, default)?;
+        if self.device.is_empty() {
+            return Ok(chosen);
+        }
+        let wanted = |place: &str| self.device.iter().any(|device| is_on(place, device));
+        chosen.retain(|id| registry.find(id.as_str()).is_some_and(|backend| wanted(&backend.info().device)));
+        if chosen.is_empty() {
+            let absent = registry.absent().iter().filter(|absent| wanted(absent.id.place()));
+            let reasons: Vec<String> = absent.map(|a| format!("{} ({})", a.id, a.reason)).collect();
+            let none = if reasons.is_empty() { "none is known".into() } else { reasons.join(", ") };
+            bail!("no backend chosen is on {}: {none}", self.device.join(", "));
+        }
+        Ok(chosen)
+    }
+
+    fn named_backends(&self, registry: &Registry, default: Backends) -> anyhow::Result<Vec<BackendId>> {
         let names = |backends: &mut dyn Iterator<Item = BackendId>| backends.collect::<Vec<_>>();
         let every = || names(&mut registry.present().iter().map(|b| b.id().clone()));
         if self.backend.is_empty() {
@@ -165,6 +210,9 @@ impl Selection {
             let what = if only_timed { "timed case" } else { "case" };
             bail!("no {what} of {} matches the filters", suites.join(", "));
         }
+        for (_, suite_case) in &cases {
+            ensure_it_fits(&suite_case.case)?;
+        }
         Ok(cases)
     }
 
@@ -175,6 +223,19 @@ impl Selection {
             && (self.dtype.is_empty() || self.dtype.contains(&problem.dtype))
             && self.case.as_ref().is_none_or(|regex| regex.is_match(&suite_case.case.to_string()))
             && !(only_timed && suite_case.timed.is_empty())
+    }
+}
+
+/// Refuses a case that this machine's memory cannot hold.
+pub(super) fn ensure_it_fits(case: &Case) -> anyhow::Result<()> {
+    let needed = case.memory();
+    match memory() {
+        Some(present) if needed > present as f64 => bail!(
+            "'{case}' needs about {:.0} GB of memory, and this machine has {:.0}",
+            needed / 1e9,
+            present as f64 / 1e9
+        ),
+        _ => Ok(()),
     }
 }
 

@@ -2,17 +2,20 @@
 
 use clap::Args;
 
+use super::select::threads;
 use super::{MakeRegistry, Verdict};
 use crate::timing::{configure_threads, serve};
 
 /// Answer the timing protocol on standard input and output
+///
+/// For drivers: `bench` and `compare` start workers by themselves.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The backend
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     backend: String,
     /// Threads it may use
-    #[arg(long)]
+    #[arg(long, value_name = "N", value_parser = threads)]
     threads: usize,
 }
 

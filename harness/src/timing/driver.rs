@@ -177,6 +177,9 @@ const STDERR_TAIL: usize = 4096;
 /// Longest line that a worker may write. Longer ones are cut, and then do not parse.
 const LONGEST_LINE: u64 = 1 << 16;
 
+/// Longest time to wait for a worker to come to rest.
+const RESTLESS: Duration = Duration::from_millis(100);
+
 /// Time for a dying process to be reaped and its last words to arrive.
 const DYING: Duration = Duration::from_secs(2);
 
@@ -394,12 +397,20 @@ impl Drop for Worker {
 impl Subject for Worker {
     type Error = DriverError;
 
+    /// Returns when the worker is at rest. Threads of a library go on looking out for work for
+    /// milliseconds after they have done it (libtorch's for 5 to 7), and would take a processor away
+    /// from whoever has the next turn.
     fn run(&mut self, untimed: u64, timed: u64) -> Result<u64, DriverError> {
         let request = Request::Run { untimed, timed };
-        match self.request(&request)? {
+        let answer = match self.request(&request)? {
             Response::Ran { ns } => Ok(ns),
             response => Err(self.unexpected(&request, &response)),
+        };
+        let start = Instant::now();
+        while machine::is_at_rest(self.pid()) == Some(false) && start.elapsed() < RESTLESS {
+            thread::sleep(Duration::from_micros(100));
         }
+        answer
     }
 
     fn involuntary_switches(&self) -> Option<u64> {
@@ -479,6 +490,17 @@ mod tests {
         let mut worker = Worker::spawn(&launch).unwrap();
         let error = worker.release().unwrap_err();
         assert_eq!(error.to_string(), "shell: 2 2 2 17179869184 mine");
+    }
+
+    /// A process that goes on working in the background after its answer, for a while.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_turn_ends_when_the_worker_rests() {
+        let busy = "i=0; while [ $i -lt 10000 ]; do i=$((i+1)); done";
+        let script = format!("{GREETING}; read -r _; echo ran 5; {busy}; read -r _");
+        let mut worker = Worker::spawn(&shell(&script)).unwrap();
+        worker.run(1, 1).unwrap();
+        assert_eq!(machine::is_at_rest(worker.pid()), Some(true));
     }
 
     #[test]

@@ -178,16 +178,15 @@ impl Roofline {
     /// machine, such as one that has just compiled this program, is measured once more, and the best
     /// of both counts. `announce` is called before anything is measured.
     ///
-    /// # Errors
-    /// [`RooflineError`] when they cannot be kept.
-    pub fn of_this_machine(remeasure: bool, announce: impl FnOnce()) -> Result<Roofline, RooflineError> {
+    /// Beside them stands why they could not be kept, if so: they serve all the same.
+    pub fn of_this_machine(remeasure: bool, announce: impl FnOnce()) -> (Roofline, Option<RooflineError>) {
         let machine = Machine::detect();
         let path = cache_file(&machine, Isa::best());
         let known = path.as_deref().filter(|_| !remeasure).and_then(Roofline::load);
         if let Some(known) = &known
             && !known.is_provisional(&machine)
         {
-            return Ok(known.clone());
+            return (known.clone(), None);
         }
         announce();
         let measured = Roofline::measure(&machine);
@@ -195,10 +194,8 @@ impl Roofline {
             Some(known) => measured.best_of(known),
             None => measured,
         };
-        if let Some(path) = &path {
-            roofline.save(path)?;
-        }
-        Ok(roofline)
+        let kept = path.map_or(Ok(()), |path| roofline.save(&path));
+        (roofline, kept.err())
     }
 
     /// Measures the peaks at one thread and at all.

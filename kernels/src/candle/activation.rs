@@ -7,10 +7,12 @@ use super::{Compute, Operands};
 use crate::backend::Support;
 use crate::op::{Activation, Glu, GluLayout, Unary};
 
+type Function = Box<dyn Fn(&Tensor) -> Result<Tensor>>;
+
 /// How candle computes a function.
 struct Path {
     name: &'static str,
-    apply: Box<dyn Fn(&Tensor) -> Result<Tensor>>,
+    apply: Function,
 }
 
 impl Path {
@@ -94,7 +96,7 @@ pub(super) fn prepare(spec: &Activation, operands: &Operands) -> Result<Compute>
     Ok(Box::new(move || Ok(vec![apply(&x)?])))
 }
 
-fn function(function: Unary) -> Result<Box<dyn Fn(&Tensor) -> Result<Tensor>>> {
+fn function(function: Unary) -> Result<Function> {
     match Path::of(function) {
         Some(path) => Ok(path.apply),
         None => candle_core::bail!("candle has no {}", function.name()),

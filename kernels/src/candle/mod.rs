@@ -43,6 +43,10 @@ pub(crate) fn register(registry: &mut Registry, threads: usize) {
 fn register_cuda(registry: &mut Registry, threads: usize) {
     use candle_core::cuda_backend::cudarc::driver::CudaContext;
 
+    // Asking CUDA needs the driver's library: without one there is nobody to ask.
+    if let Err(reason) = crate::registry::nvidia_driver() {
+        return registry.add_absent("candle/cuda:0", reason);
+    }
     match CudaContext::device_count() {
         Ok(0) => registry.add_absent("candle/cuda:0", "no CUDA device"),
         Ok(count) => {

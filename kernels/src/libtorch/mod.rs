@@ -24,8 +24,7 @@ mod rope;
 mod softmax;
 
 use std::panic::catch_unwind;
-use std::path::Path;
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 
 use tch::{Cuda, Device, TchError, Tensor as Torch};
 
@@ -34,7 +33,7 @@ use crate::error::BackendError;
 use crate::op::Op;
 use crate::operands::{Inputs, Outputs};
 use crate::problem::Problem;
-use crate::registry::Registry;
+use crate::registry::{Registry, nvidia_driver};
 use convert::Operands;
 
 /// The version that `tch` 0.24 is made for; its build fails with any other. The library itself
@@ -67,15 +66,14 @@ impl LibTorch {
     ///
     /// # Errors
     /// Why there is none.
-    fn cuda(threads: usize) -> Result<Vec<Self>, &'static str> {
+    fn cuda(threads: usize) -> Result<Vec<Self>, String> {
+        nvidia_driver()?;
+        load_cuda_half()?;
         if !tch::utils::has_cudart() {
-            return Err("this libtorch is built or linked without CUDA: point LIBTORCH at one that has it");
+            return Err("this libtorch is built without CUDA: point LIBTORCH at one that has it".into());
         }
         if !Cuda::is_available() {
-            return Err(match Path::new("/proc/driver/nvidia/version").exists() {
-                true => "no device: libtorch and the NVIDIA driver are here, but no GPU is visible",
-                false => "no NVIDIA driver is loaded",
-            });
+            return Err("no device: libtorch and the NVIDIA driver are here, but no GPU is visible".into());
         }
         let backend = |n| {
             let id = format!("libtorch/cuda:{n}").parse().ok()?;
@@ -206,6 +204,27 @@ impl Prepared for OnDevice {
         let tensors = results.iter().zip(&self.results).map(|(r, tensor)| convert::download(r, tensor));
         Ok(Outputs::new(&self.problem, tensors.collect::<Result<_, _>>()?)?)
     }
+}
+
+/// Loads libtorch's kernels for CUDA, which register themselves. They are a library of their own, several
+/// times as large as all the rest, which wants cuDNN, NCCL and more: a program linked to it would not
+/// start without these.
+fn load_cuda_half() -> Result<(), String> {
+    static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
+    let load = || {
+        let name = libloading::library_filename("torch_cuda");
+        // SAFETY: its initializers register kernels with the libtorch loaded already, whose other
+        // half of the same version it is; it is never unloaded.
+        let library = unsafe { libloading::Library::new(name) };
+        match library {
+            Ok(library) => {
+                std::mem::forget(library);
+                Ok(())
+            }
+            Err(error) => Err(format!("this libtorch has no CUDA half: {error}")),
+        }
+    };
+    LOADED.get_or_init(load).clone()
 }
 
 /// Sets the number of threads of libtorch's loops for the calling thread, if it is another. It is

@@ -11,6 +11,7 @@ fn logistic<L: Lanes>(lanes: L, z: L::F, low: Option<L::F>) -> (L::F, L::F) {
     let negative = lanes.lt(z, zero);
     // Far above zero e only has to vanish.
     let a = lanes.max(lanes.splat(-300.0), lanes.neg(lanes.abs(z)));
+    #[expect(clippy::manual_map, reason = "a closure cannot be #[inline(always)]")]
     let low = match low {
         Some(low) => Some(lanes.select(negative, low, lanes.neg(low))),
         None => None,

@@ -7,11 +7,14 @@ use crate::op::Unary;
 use crate::simd::activation::{Gelu, Map, Ungated};
 use crate::simd::isa::Isa;
 
+type Real = fn(f64) -> f64;
+type WithParameter = Box<dyn Fn(f64) -> f64>;
+
 /// A function's text, its value in f64, and its largest error in units of 2⁻²³.
 type Known<F> = (&'static str, F, f64);
 
 /// Gated units by their gates.
-const GATED: [Known<fn(f64) -> f64>; 5] = [
+const GATED: [Known<Real>; 5] = [
     ("glu", reference::sigmoid, 2.5),
     ("reglu", reference::relu, 0.0),
     ("geglu", reference::gelu, 4.0),
@@ -19,7 +22,7 @@ const GATED: [Known<fn(f64) -> f64>; 5] = [
     ("swiglu", reference::silu, 3.5),
 ];
 
-fn functions() -> Vec<Known<Box<dyn Fn(f64) -> f64>>> {
+fn functions() -> Vec<Known<WithParameter>> {
     vec![
         ("relu", Box::new(reference::relu), 0.0),
         ("leaky_relu", Box::new(reference::leaky_relu(0.01)), 0.5),
