@@ -31,7 +31,8 @@ fn no_vector_instruction_is_a_function_of_its_own() {
     let names: Vec<&str> = file.symbols().filter_map(|symbol| symbol.name().ok()).collect();
     assert!(names.iter().any(|name| name.contains("touchstone_kernels")), "the program was stripped");
 
-    let vector = |name: &&&str| name.contains("core_arch") && ["_mm256_", "_mm512_"].iter().any(|v| name.contains(v));
+    let vector =
+        |name: &&&str| name.contains("core_arch") && ["_mm256_", "_mm512_"].iter().any(|v| name.contains(v));
     let outside: Vec<_> = names.iter().filter(vector).collect();
     assert!(outside.is_empty(), "called as functions: {outside:#?}");
 }

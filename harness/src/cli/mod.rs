@@ -15,6 +15,7 @@ mod report;
 mod repro;
 mod roofline;
 mod select;
+mod selftest;
 mod worker;
 
 use std::process::ExitCode;
@@ -48,6 +49,7 @@ enum Command {
     Diff(diff::Arguments),
     Repro(repro::Arguments),
     Eval(eval::Arguments),
+    Selftest(selftest::Arguments),
     Roofline(roofline::Arguments),
     #[command(hide = true)]
     Worker(worker::Arguments),
@@ -98,6 +100,7 @@ pub fn run(registry: impl Fn(usize) -> Registry + Sync) -> ExitCode {
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Repro(arguments) => repro::run(&arguments, registry),
         Command::Eval(arguments) => eval::run(&arguments, registry),
+        Command::Selftest(arguments) => selftest::run(&arguments),
         Command::Roofline(arguments) => roofline::run(&arguments),
         Command::Worker(arguments) => worker::run(&arguments, registry),
     };
