@@ -77,6 +77,8 @@ impl<'a> Judge<'a> {
         let finite = expected.value.iter().copied().filter(|x| x.is_finite());
         let largest = finite.fold(0.0, |m: f64, x| m.max(x.abs()));
         let gross = expected.dtype.unit_roundoff().sqrt() * largest;
+        // Of what underflows, zero and the smallest number are both the right rounding.
+        let gross = gross.max(expected.dtype.smallest_subnormal());
         Judge { expected, tolerance: Tolerance::new(expected, declaration), gross }
     }
 
@@ -170,6 +172,8 @@ mod tests {
             "layer_norm f32 shape=3x64 weight=false bias=false fill=constant",
             "gelu f16 shape=257 fill=spread",
             "exp f32 shape=257 fill=subnormal",
+            "reglu f16 shape=3x1 fill=spread",
+            "softmax f16 shape=16x67 fill=special",
             "rope bf16 h=2 l=9 d=64",
             "attention bf16 h=2 lq=5 lk=513 d=64",
             "attention f32 h=1 lq=3 lk=1 d=16",

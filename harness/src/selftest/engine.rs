@@ -24,10 +24,10 @@ use crate::timing::{exchange, serve};
 
 /// Cases with more floating-point operations are left out: their kernels are those of smaller
 /// ones, and every specimen would have to go through them in plain code.
-pub const MOST_FLOPS: u64 = 100_000_000;
+pub const MOST_FLOPS: u64 = 60_000_000;
 
 /// Cases that move more bytes are left out as well.
-pub const MOST_BYTES: u64 = 40_000_000;
+pub const MOST_BYTES: u64 = 10_000_000;
 
 /// Calls of a kernel between the two verdicts of a measurement. The sampler makes at least five
 /// slices of at least one call, after calibrating; usually it is hundreds.

@@ -119,7 +119,7 @@ fn sums() -> Vec<Specimen> {
             "softmax-sum-in-storage",
             "The denominator is added up in the storage type.",
             |s| len(s) > 8,
-            { |dtype, t| t.iter().fold(0.0, |sum, t| stored(dtype, sum + stored(dtype, t.exp()))) },
+            |dtype, t| t.iter().fold(0.0, |sum, t| stored(dtype, sum + stored(dtype, t.exp()))),
         )
         .only(SHORT),
         wrong_sum(

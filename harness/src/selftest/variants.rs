@@ -4,7 +4,8 @@ use touchstone_kernels::naive::Naive;
 use touchstone_kernels::op::{Op, Unary};
 use touchstone_kernels::{Backend, DType, Family, Inputs, Problem};
 
-use super::activation::{function_of, gate, halves, pointwise};
+use super::activation::glu::{gate, halves};
+use super::activation::{function_of, pointwise};
 use super::arithmetic::{Order, Product, exp_above, exp_below, exp_reduced, exp_rounded, largest, max};
 use super::flow::Flow;
 use super::normalise::{Groups, Way, double, merged, normalise, rms, shifted, squares, welford};
