@@ -24,7 +24,7 @@ use crate::selftest::{self, Score, Specimen};
 /// variance …) have to pass every case of their family.
 ///
 /// Prints what survived and what was falsely failed, and both counts. Exits with 2 unless all faults
-/// were caught and no variant was failed. Two to three minutes on two cores.
+/// were caught and no variant was failed. About a minute on two cores.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  touchstone selftest\n  \
     touchstone selftest --suite smoke --fault '^rope-'\n  touchstone selftest --out proof   # proof/kills.csv")]

@@ -137,13 +137,13 @@ fn sums() -> Vec<Specimen> {
         wrong_sum(
             "softmax-tail-not-summed",
             "What is left over after vectors of 8 is not in the denominator.",
-            |s| len(s) > 8 && len(s) % 8 != 0,
+            |s| len(s) > 8 && !len(s).is_multiple_of(8),
             |_, t| sum_of_exp(&t[..t.len() / 8 * 8]),
         ),
         wrong_sum(
             "softmax-padding-counted",
             "The last vector is filled up with 1, which is exp(0), not with 0.",
-            |s| len(s) % 8 != 0,
+            |s| !len(s).is_multiple_of(8),
             |_, t| sum_of_exp(t) + (8 - t.len() % 8) as f32,
         ),
         fault(
@@ -290,7 +290,7 @@ fn extremes() -> Vec<Specimen> {
                 let t = scaled(spec, x);
                 let m = largest(&t);
                 let rough = |t: f32| {
-                    if t.is_nan() { t } else { f32::from_bits((12_102_203.0 * t + 1_064_866_805.0) as u32) }
+                    if t.is_nan() { t } else { f32::from_bits((12_102_203.0 * t + 1.064_866_8e9) as u32) }
                 };
                 let powers: Vec<f32> = t.iter().map(|t| rough(t - m)).collect();
                 let sum = SUM.sum(&powers);

@@ -148,7 +148,7 @@ fn layouts() -> Vec<Specimen> {
         misreading(
             "head-tail-dropped",
             "Channels beyond the last multiple of 16 are left out of q·k.",
-            |s| s.head_dim % 16 != 0,
+            |s| !s.head_dim.is_multiple_of(16),
             "q",
             |s, q| q.chunks_mut(s.head_dim).for_each(|row| row[s.head_dim / 16 * 16..].fill(0.0)),
         ),
@@ -156,7 +156,7 @@ fn layouts() -> Vec<Specimen> {
             Some(Family::Attention),
             "value-tail-dropped",
             "Channels of V beyond the last multiple of 16 are left zero.",
-            |p| spec_of(p).is_some_and(|s| s.v_dim % 16 != 0),
+            |p| spec_of(p).is_some_and(|s| !s.v_dim.is_multiple_of(16)),
             |problem, inputs| {
                 let v_dim = spec_of(problem).ok_or_else(unsupported)?.v_dim;
                 mistaken(problem, &naive(problem, inputs)?, |name, values| {

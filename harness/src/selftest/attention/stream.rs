@@ -143,13 +143,13 @@ fn streams() -> Vec<Specimen> {
         streaming(
             "last-tile-skipped",
             "Only full tiles of keys are computed.",
-            |s| s.kv_len % 16 != 0,
+            |s| !s.kv_len.is_multiple_of(16),
             slipping(Slip::LastTileSkipped),
         ),
         streaming(
             "tile-filled-up",
             "The zero keys that fill up the last tile are counted.",
-            |s| s.kv_len % 16 != 0,
+            |s| !s.kv_len.is_multiple_of(16),
             slipping(Slip::TileFilledUp),
         ),
         stored("products-in-storage", "q·k is accumulated in the storage type.", Kept::Products),

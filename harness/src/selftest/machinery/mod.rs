@@ -113,7 +113,7 @@ fn unfinished() -> Vec<Specimen> {
         storing(
             "tail-unwritten",
             "What is left over after vectors of 8 is not written.",
-            |p| len(p) % 8 != 0,
+            |p| !len(p).is_multiple_of(8),
             |_, y| {
                 let whole = y.len() / 8 * 8;
                 y[whole..].fill(f64::NAN);
@@ -122,7 +122,7 @@ fn unfinished() -> Vec<Specimen> {
         storing(
             "tail-zeroed",
             "What is left over after vectors of 8 stays zero.",
-            |p| len(p) % 8 != 0,
+            |p| !len(p).is_multiple_of(8),
             |_, y| {
                 let whole = y.len() / 8 * 8;
                 y[whole..].fill(0.0);
@@ -158,7 +158,7 @@ fn shares() -> Vec<Specimen> {
         storing(
             "remainder-of-threads",
             "Rows are shared out to 4 threads as ⌊n/4⌋ each.",
-            |p| rows(p).0 % 4 != 0,
+            |p| !rows(p).0.is_multiple_of(4),
             |p, y| {
                 let (n, width) = rows(p);
                 y[n / 4 * 4 * width..].fill(f64::NAN);

@@ -111,13 +111,13 @@ fn statistics() -> Vec<Specimen> {
         way(
             "norm-tail-not-counted",
             "Statistics leave out what is left over after vectors of 8.",
-            |p| group_len(p) > 8 && group_len(p) % 8 != 0,
+            |p| group_len(p) > 8 && !group_len(p).is_multiple_of(8),
             Way { moments: |_, x| shifted(Order::Pairs, &x[..x.len() / 8 * 8]), ..Way::RIGHT },
         ),
         way(
             "norm-padding-counted",
             "Statistics divide by the length rounded up to vectors of 8.",
-            |p| centred(p) && group_len(p) % 8 != 0 && group_len(p) < 4096,
+            |p| centred(p) && !group_len(p).is_multiple_of(8) && group_len(p) < 4096,
             Way {
                 moments: |_, x| {
                     let (mean, variance) = shifted(Order::Pairs, x);
