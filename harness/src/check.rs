@@ -5,11 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use touchstone_kernels::{Backend, BackendError, Inputs, Outputs, Prepared, Support};
 
-use crate::agreement::{Agreement, Failure, judge};
+use crate::agreement::{Agreement, Failure, Figures, judge};
 use crate::case::Case;
 use crate::known::KnownIssues;
 use crate::oracle::Expected;
 use crate::outcome::Outcome;
+use crate::suspicion::suspicion;
 
 /// Runs `backend` on a case and judges it: the results of two runs, the guard zones around all
 /// tensors, and the inputs afterwards.
@@ -37,10 +38,27 @@ pub fn check(
                     second.and_then(|second| repeated(backend, case, expected, &second))
                 };
             }
-            Outcome::of(agreement)
+            match Outcome::of(agreement) {
+                Outcome::Passed(figures) => doubted(backend, case, inputs, expected, figures),
+                outcome => outcome,
+            }
         }
     };
     explained(outcome, backend, case, known)
+}
+
+/// A pass is worth something only where a wrong answer would have failed.
+fn doubted(
+    backend: &dyn Backend,
+    case: &Case,
+    inputs: &Inputs,
+    expected: &Expected,
+    figures: Figures,
+) -> Outcome {
+    match suspicion(&case.problem, inputs, expected, &backend.declares(&case.problem)) {
+        Some(why) => Outcome::Suspect { why, figures: Box::new(figures) },
+        None => Outcome::Passed(figures),
+    }
 }
 
 /// Runs a backend once.

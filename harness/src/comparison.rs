@@ -401,7 +401,7 @@ impl Workers {
 }
 
 /// A bar with the time to come, on standard error, where that is a terminal.
-fn progress(cases: usize) -> ProgressBar {
+pub(crate) fn progress(cases: usize) -> ProgressBar {
     let bar = ProgressBar::new(cases as u64);
     let style = ProgressStyle::with_template("{bar:24} {pos}/{len} cases, {eta} to go  {wide_msg}");
     if let Ok(style) = style {

@@ -47,7 +47,7 @@ pub struct KnownIssues(Vec<KnownIssue>);
 #[derive(Debug, thiserror::Error)]
 pub enum KnownIssuesError {
     /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Read {
         /// The file.
         path: PathBuf,

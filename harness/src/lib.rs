@@ -23,7 +23,9 @@ pub mod machine;
 pub mod oracle;
 pub mod outcome;
 pub mod recording;
+pub mod selftest;
 pub mod suite;
+pub mod suspicion;
 pub mod timing;
 
 pub use case::Case;

@@ -68,7 +68,7 @@ pub enum SuiteError {
         name: String,
     },
     /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -86,7 +86,7 @@ pub enum SuiteError {
         message: String,
     },
     /// A table that does not make cases.
-    #[error("{}:{line}: {source}", path.display())]
+    #[error("{}:{line}", path.display())]
     Case {
         /// The file.
         path: PathBuf,

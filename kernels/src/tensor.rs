@@ -131,6 +131,12 @@ impl Tensor {
         &mut self.buffer[GUARD_BYTES..end]
     }
 
+    /// The data together with both guard zones, [`GUARD_BYTES`] each: where a kernel over raw
+    /// memory may stray, and what proves that [`guards_intact`](Tensor::guards_intact) notices.
+    pub fn surroundings_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer
+    }
+
     /// The elements in row-major order.
     ///
     /// # Errors

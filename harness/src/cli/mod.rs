@@ -16,6 +16,7 @@ mod report;
 mod repro;
 mod roofline;
 mod select;
+mod selftest;
 mod verdicts;
 mod worker;
 
@@ -50,6 +51,7 @@ enum Command {
     Diff(diff::Arguments),
     Repro(repro::Arguments),
     Eval(eval::Arguments),
+    Selftest(selftest::Arguments),
     Roofline(roofline::Arguments),
     #[command(hide = true)]
     Worker(worker::Arguments),
@@ -100,6 +102,7 @@ pub fn run(registry: impl Fn(usize) -> Registry + Sync) -> ExitCode {
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Repro(arguments) => repro::run(&arguments, registry),
         Command::Eval(arguments) => eval::run(&arguments, registry),
+        Command::Selftest(arguments) => selftest::run(&arguments),
         Command::Roofline(arguments) => roofline::run(&arguments),
         Command::Worker(arguments) => worker::run(&arguments, registry),
     };

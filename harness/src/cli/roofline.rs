@@ -28,7 +28,7 @@ pub(super) fn limits(remeasure: bool) -> Roofline {
     let announce = || eprintln!("measuring this machine's limits, which are then kept (some seconds) …");
     let (roofline, problem) = Roofline::of_this_machine(remeasure, announce);
     if let Some(problem) = problem {
-        eprintln!("the machine's limits could not be kept: {problem}");
+        eprintln!("the machine's limits could not be kept: {:#}", anyhow::Error::from(problem));
     }
     roofline
 }

@@ -73,7 +73,7 @@ pub struct Level {
 #[derive(Debug, thiserror::Error)]
 pub enum RooflineError {
     /// The file in which they are kept.
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     File {
         /// The file.
         path: PathBuf,
@@ -81,7 +81,7 @@ pub enum RooflineError {
         source: std::io::Error,
     },
     /// The peaks cannot be written as TOML.
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Format {
         /// The file.
         path: PathBuf,

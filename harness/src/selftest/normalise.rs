@@ -1,0 +1,180 @@
+//! Normalizations with the statistics in other hands: right in many ways, wrong in more.
+
+use touchstone_kernels::op::{BatchNormMode, Op};
+use touchstone_kernels::{DType, Inputs, Problem};
+
+use super::arithmetic::Order;
+use super::planted::{Computed, operand, optional, results, unsupported};
+
+/// How a kernel comes to mean, variance and result.
+#[derive(Clone, Copy)]
+pub(super) struct Way {
+    /// Mean and biased variance of a group.
+    pub(super) moments: fn(DType, &[f32]) -> (f32, f32),
+    /// 1/√(variance + eps).
+    pub(super) rstd: fn(f32, f32) -> f32,
+    /// (x − mean)·rstd·weight + bias.
+    pub(super) apply: fn(DType, f32, (f32, f32), (f32, f32)) -> f32,
+}
+
+impl Way {
+    /// The right way.
+    pub(super) const RIGHT: Way = Way {
+        moments: |_, x| shifted(Order::Lanes(8), x),
+        rstd: |variance, eps| 1.0 / (variance + eps).sqrt(),
+        apply: |_, x, (mean, rstd), (weight, bias)| (x - mean) * rstd * weight + bias,
+    };
+}
+
+/// Two passes, both relative to the first number, so that equal numbers have exactly no variance.
+pub(super) fn shifted(order: Order, x: &[f32]) -> (f32, f32) {
+    let n = x.len() as f32;
+    let first = x.first().copied().unwrap_or_default();
+    let mean = first + order.sum(&x.iter().map(|x| x - first).collect::<Vec<_>>()) / n;
+    (mean, order.sum(&x.iter().map(|x| (x - mean) * (x - mean)).collect::<Vec<_>>()) / n)
+}
+
+/// Welford's (1962) running mean and squares.
+pub(super) fn welford(x: &[f32]) -> (f32, f32) {
+    let (_, mean, squares) = x.iter().fold((0.0, 0.0, 0.0), |(n, mean, squares): (f32, f32, f32), x| {
+        let n = n + 1.0;
+        let delta = x - mean;
+        let next = mean + delta / n;
+        (n, next, squares + delta * (x - next))
+    });
+    (mean, squares / x.len() as f32)
+}
+
+/// Blocks by themselves, merged in pairs (Chan, Golub & LeVeque 1979).
+pub(super) fn merged(block: usize, x: &[f32]) -> (f32, f32) {
+    fn merge(x: &[f32], block: usize) -> (f32, f32, f32) {
+        if x.len() <= block {
+            let (mean, variance) = shifted(Order::Runs(8), x);
+            let n = x.len() as f32;
+            return (n, mean, variance * n);
+        }
+        let (left, right) = x.split_at(x.len() / 2);
+        let ((n, mean, squares), (m, other, more)) = (merge(left, block), merge(right, block));
+        let delta = other - mean;
+        (n + m, mean + delta * (m / (n + m)), squares + more + delta * delta * (n * m / (n + m)))
+    }
+    let (n, mean, squares) = merge(x, block);
+    (mean, squares / n)
+}
+
+/// Two passes in f64.
+pub(super) fn double(x: &[f32]) -> (f32, f32) {
+    let n = x.len() as f64;
+    let mean = x.iter().map(|&x| x as f64).sum::<f64>() / n;
+    (mean as f32, (x.iter().map(|&x| (x as f64 - mean).powi(2)).sum::<f64>() / n) as f32)
+}
+
+/// Which numbers are normalized together, and with which weight.
+pub(super) struct Groups {
+    /// The elements of each group.
+    pub(super) members: Vec<Vec<usize>>,
+    /// For each element the index of its weight and bias.
+    pub(super) parameter: Vec<usize>,
+    /// Added to the variance.
+    pub(super) eps: f32,
+}
+
+impl Groups {
+    /// Those of layer, group, instance and batch norm.
+    pub(super) fn of(op: &Op) -> Option<Self> {
+        match op {
+            Op::LayerNorm(spec) => {
+                let (rows, width) = spec.rows_and_width();
+                Some(Groups::runs(rows, width, spec.eps, |i| i % width))
+            }
+            Op::GroupNorm(spec) => {
+                let (n, channels, spatial) = spec.dims();
+                let len = channels / spec.groups * spatial;
+                Some(Groups::runs(n * spec.groups, len, spec.eps, |i| i / spatial % channels))
+            }
+            Op::InstanceNorm(spec) => {
+                let (n, channels, spatial) = spec.dims();
+                Some(Groups::runs(n * channels, spatial, spec.eps, |i| i / spatial % channels))
+            }
+            Op::BatchNorm(spec) => {
+                let (n, channels, spatial) = spec.dims();
+                let all = n * channels * spatial;
+                let channel = |i: usize| i / spatial % channels;
+                let mut members = vec![Vec::with_capacity(n * spatial); channels];
+                (0..all).for_each(|i| members[channel(i)].push(i));
+                Some(Groups { members, parameter: (0..all).map(channel).collect(), eps: spec.eps })
+            }
+            _ => None,
+        }
+    }
+
+    fn runs(count: usize, len: usize, eps: f32, parameter: impl Fn(usize) -> usize) -> Self {
+        let members = (0..count).map(|g| (g * len..(g + 1) * len).collect()).collect();
+        Groups { members, parameter: (0..count * len).map(parameter).collect(), eps }
+    }
+}
+
+/// Normalizes groups by their mean and variance.
+pub(super) fn normalise(problem: &Problem, inputs: &Inputs, way: &Way) -> Computed {
+    let groups = Groups::of(&problem.op).ok_or_else(unsupported)?;
+    let x = operand(inputs, "x")?;
+    let (weight, bias) = (optional(inputs, "weight"), optional(inputs, "bias"));
+    let mut out = vec![0.0; x.len()];
+    let mut all = vec![out.clone()];
+    if let Op::BatchNorm(spec) = &problem.op {
+        all.extend([vec![0.0; spec.shape[1]], vec![0.0; spec.shape[1]]]);
+    }
+    let running = (optional(inputs, "running_mean"), optional(inputs, "running_var"));
+    for (g, members) in groups.members.iter().enumerate() {
+        let mut statistics =
+            (way.moments)(problem.dtype, &members.iter().map(|&i| x[i]).collect::<Vec<f32>>());
+        if let (Op::BatchNorm(spec), Some(means), Some(variances)) = (&problem.op, &running.0, &running.1) {
+            let n = members.len() as f32;
+            let update = |old: f32, new: f32| (1.0 - spec.momentum) * old + spec.momentum * new;
+            all[1][g] = update(means[g], statistics.0);
+            all[2][g] = update(variances[g], statistics.1 * (n / (n - 1.0)));
+            if spec.mode == BatchNormMode::Infer {
+                statistics = (means[g], variances[g]);
+            }
+        }
+        let rstd = (way.rstd)(statistics.1, groups.eps);
+        for &i in members {
+            let at = |operand: &Option<Vec<f32>>, without: f32| {
+                operand.as_ref().map_or(without, |values| values[groups.parameter[i]])
+            };
+            let affine = (at(&weight, 1.0), at(&bias, 0.0));
+            out[i] = (way.apply)(problem.dtype, x[i], (statistics.0, rstd), affine);
+        }
+    }
+    all[0] = out;
+    results(problem, &all)
+}
+
+/// rms_norm with the mean square, the root and the product in other hands. `apply` gets x, the
+/// factor and the weight with its offset.
+pub(super) fn rms(
+    problem: &Problem,
+    inputs: &Inputs,
+    mean_square: impl Fn(&[f32]) -> f32,
+    rstd: impl Fn(f32, f32) -> f32,
+    apply: impl Fn(f32, f32, f32) -> f32,
+) -> Computed {
+    let Op::RmsNorm(spec) = &problem.op else { return Err(unsupported()) };
+    let (_, width) = spec.rows_and_width();
+    let weight = optional(inputs, "weight");
+    let mut out = Vec::new();
+    for row in operand(inputs, "x")?.chunks(width.max(1)) {
+        let factor = rstd(mean_square(row), spec.eps);
+        out.extend(
+            row.iter()
+                .enumerate()
+                .map(|(i, &x)| apply(x, factor, weight.as_ref().map_or(1.0, |w| spec.weight_offset + w[i]))),
+        );
+    }
+    results(problem, &[out])
+}
+
+/// The squares of a row.
+pub(super) fn squares(x: &[f32]) -> Vec<f32> {
+    x.iter().map(|x| x * x).collect()
+}

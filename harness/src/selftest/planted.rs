@@ -1,0 +1,202 @@
+//! Kernels whose verdict is known beforehand, and what they are made of.
+
+use std::sync::Arc;
+
+use touchstone_kernels::host::HostPrepared;
+use touchstone_kernels::naive::Naive;
+use touchstone_kernels::{
+    Backend, BackendError, BackendId, BackendInfo, DType, Declaration, ElementType, Family, InputError,
+    Inputs, Op, Outputs, Prepared, Problem, Support, Tensor,
+};
+
+/// The results of a plain function from problem and operands.
+pub(super) type Computed = Result<Outputs, BackendError>;
+
+type Applies = Box<dyn Fn(&Problem) -> bool + Send + Sync>;
+type Plant = Box<dyn Fn() -> Arc<dyn Backend> + Send + Sync>;
+type Prepare = Box<dyn Fn(&Problem, &Inputs) -> Result<Box<dyn Prepared>, BackendError> + Send + Sync>;
+
+/// A kernel whose verdict is known beforehand: a planted fault, or another right way.
+pub struct Specimen {
+    /// Its name: what is wrong, or which way it goes, in a few words.
+    pub name: &'static str,
+    /// The mistake as a person makes it, or the way in a sentence.
+    pub about: &'static str,
+    /// The family it belongs to; none for the machinery around every kernel.
+    pub family: Option<Family>,
+    dtypes: &'static [DType],
+    applies: Applies,
+    plant: Plant,
+}
+
+/// The types below f32: where something is kept "in the storage type".
+pub(super) const SHORT: &[DType] = &[DType::F16, DType::BF16];
+/// f32 alone: mistakes that vanish in the rounding to a shorter type.
+pub(super) const F32: &[DType] = &[DType::F32];
+
+impl Specimen {
+    /// A specimen that computes its results by a function of problem and operands.
+    pub(super) fn new(
+        family: Option<Family>,
+        name: &'static str,
+        about: &'static str,
+        applies: impl Fn(&Problem) -> bool + Send + Sync + 'static,
+        compute: impl Fn(&Problem, &Inputs) -> Computed + Send + Sync + 'static,
+    ) -> Self {
+        let compute = Arc::new(compute);
+        let plant = move || -> Prepare {
+            let compute = Arc::clone(&compute);
+            Box::new(move |problem, inputs| {
+                let (compute, own) = (Arc::clone(&compute), problem.clone());
+                let kernel = move |inputs: &Inputs, outputs: &mut Outputs| {
+                    *outputs = compute(&own, inputs)?;
+                    Ok(())
+                };
+                Ok(Box::new(HostPrepared::new(problem, inputs, kernel)))
+            })
+        };
+        Specimen::prepared(family, name, about, applies, plant)
+    }
+
+    /// A specimen with a state of its own: `plant` makes what prepares its runs.
+    pub(super) fn prepared(
+        family: Option<Family>,
+        name: &'static str,
+        about: &'static str,
+        applies: impl Fn(&Problem) -> bool + Send + Sync + 'static,
+        plant: impl Fn() -> Prepare + Send + Sync + 'static,
+    ) -> Self {
+        let plant =
+            move || -> Arc<dyn Backend> { Arc::new(Planted { id: BackendId::new(name), prepare: plant() }) };
+        let dtypes = &DType::ALL;
+        Specimen { name, about, family, dtypes, applies: Box::new(applies), plant: Box::new(plant) }
+    }
+
+    /// The same, where it shows in some storage types only.
+    pub(super) fn only(self, dtypes: &'static [DType]) -> Self {
+        Specimen { dtypes, ..self }
+    }
+
+    /// The storage types in which it is to be judged.
+    pub fn dtypes(&self) -> &'static [DType] {
+        self.dtypes
+    }
+
+    /// Whether the mistake can be made on this problem, or whether the way leads through it.
+    pub fn applies(&self, problem: &Problem) -> bool {
+        self.dtypes.contains(&problem.dtype)
+            && self.family.is_none_or(|family| family == problem.family())
+            && (self.applies)(problem)
+    }
+
+    /// A fresh backend, which remembers nothing.
+    pub fn backend(&self) -> Arc<dyn Backend> {
+        (self.plant)()
+    }
+}
+
+struct Planted {
+    id: BackendId,
+    prepare: Prepare,
+}
+
+impl Backend for Planted {
+    fn id(&self) -> &BackendId {
+        &self.id
+    }
+
+    fn info(&self) -> BackendInfo {
+        BackendInfo { version: String::new(), device: "cpu".into(), isa: String::new(), threads: 1 }
+    }
+
+    fn supports(&self, _problem: &Problem) -> Support {
+        Support::Yes
+    }
+
+    fn declares(&self, _problem: &Problem) -> Declaration {
+        Declaration::strict("planted")
+    }
+
+    fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
+        (self.prepare)(problem, inputs)
+    }
+}
+
+/// What the naive backend answers.
+pub(super) fn naive(problem: &Problem, inputs: &Inputs) -> Computed {
+    let mut prepared = Naive.prepare(problem, inputs)?;
+    prepared.run()?;
+    prepared.outputs()
+}
+
+/// What the naive backend answers to another operation over the same operands.
+pub(super) fn naive_on(op: Op, dtype: DType, inputs: &Inputs) -> Computed {
+    naive(&Problem { op, dtype }, inputs)
+}
+
+/// The numbers of an operand; none where the problem does not have it.
+pub(super) fn optional(inputs: &Inputs, name: &str) -> Option<Vec<f32>> {
+    inputs.get(name).map(|tensor| tensor.to_f64().into_iter().map(|x| x as f32).collect())
+}
+
+/// The numbers of an operand.
+pub(super) fn operand(inputs: &Inputs, name: &str) -> Result<Vec<f32>, BackendError> {
+    Ok(optional(inputs, name).ok_or_else(|| InputError::Missing { name: name.into() })?)
+}
+
+/// A tensor of numbers, each rounded once.
+pub(super) fn tensor(element: ElementType, shape: &[usize], values: &[f64]) -> Result<Tensor, BackendError> {
+    Ok(match element {
+        ElementType::Float(dtype) => Tensor::from_f64(dtype, shape, values)?,
+        ElementType::I64 => Tensor::from_slice(shape, &values.iter().map(|&x| x as i64).collect::<Vec<_>>())?,
+        ElementType::Bool => Tensor::from_slice(shape, &values.iter().map(|&x| x as u8).collect::<Vec<_>>())?,
+    })
+}
+
+/// The results of a problem from f32 numbers, each rounded once.
+pub(super) fn results(problem: &Problem, values: &[Vec<f32>]) -> Computed {
+    let tensors = problem.results().into_iter().zip(values).map(|(result, values)| {
+        let values: Vec<f64> = values.iter().map(|&x| x as f64).collect();
+        tensor(result.element, &result.shape, &values)
+    });
+    Ok(Outputs::new(problem, tensors.collect::<Result<_, _>>()?)?)
+}
+
+/// The operands with one of them changed, which is what a kernel sees that misreads it. `problem`
+/// is the one they are for afterwards.
+pub(super) fn misread(
+    problem: &Problem,
+    inputs: &Inputs,
+    name: &str,
+    change: impl FnOnce(&mut Vec<f64>),
+) -> Result<Inputs, BackendError> {
+    let mut tensors: Vec<(&'static str, Tensor)> =
+        inputs.iter().map(|(name, tensor)| (name, tensor.clone())).collect();
+    if let (Some((_, old)), Some(new)) =
+        (tensors.iter_mut().find(|(n, _)| *n == name), problem.operands().iter().find(|o| o.name == name))
+    {
+        let mut values = old.to_f64();
+        change(&mut values);
+        *old = tensor(new.element, &new.shape, &values)?;
+    }
+    Ok(Inputs::new(problem, tensors)?)
+}
+
+/// Results with their numbers changed, as by a kernel that stores them wrongly.
+pub(super) fn mistaken(
+    problem: &Problem,
+    outputs: &Outputs,
+    mut change: impl FnMut(&str, &mut Vec<f64>),
+) -> Computed {
+    let tensors = outputs.iter().map(|(name, old)| {
+        let mut values = old.to_f64();
+        change(name, &mut values);
+        tensor(old.element(), old.shape(), &values)
+    });
+    Ok(Outputs::new(problem, tensors.collect::<Result<_, _>>()?)?)
+}
+
+/// The answer to a problem of another operation than a specimen is for.
+pub(super) fn unsupported() -> BackendError {
+    BackendError::Unsupported { reason: "another family".into() }
+}
