@@ -23,7 +23,7 @@ pub(super) struct Arguments {
     measuring: Measuring,
     #[command(flatten)]
     keeping: Keeping,
-    /// Form of the output
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

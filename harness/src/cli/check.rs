@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     selection: Selection,
     #[command(flatten)]
     keeping: Keeping,
-    /// Form of the output
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

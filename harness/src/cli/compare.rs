@@ -30,7 +30,7 @@ pub(super) struct Arguments {
     /// Continue the run in that directory: what is recorded is not measured again
     #[arg(long, requires = "out")]
     resume: bool,
-    /// Form of the output
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

@@ -33,7 +33,7 @@ use touchstone_kernels::Registry;
 /// right in interleaved worker processes, and writes reports.
 #[derive(Debug, Parser)]
 #[command(name = "touchstone", version, max_term_width = 100)]
-#[command(after_help = "Exit status: 0 ok, 1 usage or input/output, 2 wrong results.\n\n\
+#[command(after_help = "Exit status: 0 ok, 1 usage or input/output or interrupted, 2 wrong results.\n\n\
     Examples:\n  touchstone compare\n  touchstone check --suite smoke --backend simd --op norm\n  \
     touchstone repro 'softmax bf16 shape=2x1024 fill=constant seed=1' --backend candle/cpu")]
 struct Cli {

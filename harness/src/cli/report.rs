@@ -37,7 +37,7 @@ pub(super) struct Arguments {
     /// Leave out the speed of every single case
     #[arg(long)]
     brief: bool,
-    /// Form of the output
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

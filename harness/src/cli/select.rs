@@ -17,13 +17,13 @@ use crate::suite::{Suite, SuiteCase};
 #[command(next_help_heading = "Selection")]
 pub(super) struct Who {
     /// Backends by name: `simd` is the best instruction set present, `simd/avx2` that one, `all`
-    /// every one [default: the best of each]
+    /// every one [default: the best of each to be timed, every one to be checked]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     backend: Vec<String>,
     /// Only backends on these devices: cpu, cuda, cuda:1, metal
     #[arg(long, value_name = "DEVICE", value_delimiter = ',', value_parser = device)]
     device: Vec<String>,
-    /// Thread counts, `all` for every processor
+    /// Thread counts, `all` for every processor [default: all; to be timed, 1 and all]
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = threads)]
     threads: Vec<usize>,
     /// A file of known issues, instead of the one built in
