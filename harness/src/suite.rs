@@ -298,7 +298,10 @@ mod tests {
 
     #[test]
     fn errors_name_the_line() {
-        let error = |text: &str| Suite::parse(Path::new("own.toml"), text).unwrap_err().to_string();
+        // With its cause, as the command prints it.
+        let error = |text: &str| {
+            format!("{:#}", anyhow::Error::from(Suite::parse(Path::new("own.toml"), text).unwrap_err()))
+        };
         assert_eq!(error("description = 3\n"), "own.toml:1: invalid type: integer `3`, expected a string");
         assert!(error("\n\n[[case]\n").starts_with("own.toml:3: "));
         let text = "\n[[case]]\nop = 'softmax'\ndtype = 'f32'\nshape = '2x3'\nscael = 2\n";

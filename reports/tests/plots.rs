@@ -1,5 +1,6 @@
 //! Pictures are complete SVG and quote what they are given.
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use touchstone_reports::Record;
 use touchstone_reports::plot::{

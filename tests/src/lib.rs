@@ -64,6 +64,8 @@ pub struct Tally {
     pub known: usize,
     /// Outside what the backend can do.
     pub unsupported: usize,
+    /// Right, but zeros or the like would have been so too.
+    pub suspect: usize,
     /// Everything else, a line each.
     pub wrong: Vec<String>,
 }
@@ -84,12 +86,15 @@ impl Tally {
                 self.unsupported += 1;
                 return;
             }
+            Outcome::Suspect { .. } => {
+                self.suspect += 1;
+                return;
+            }
             Outcome::Unsupported { .. } => "unsupported without a reason".to_string(),
             Outcome::Failed { why, figures } => match &figures.worst {
                 Some(worst) => format!("{why}; worst {worst}"),
                 None => why.to_string(),
             },
-            Outcome::Suspect { why, .. } => format!("suspect: {why}"),
             Outcome::NoLongerFails { issue, .. } => format!("{issue} no longer fails"),
             Outcome::Error { message } | Outcome::Timeout { message } => message.clone(),
         };
@@ -98,7 +103,7 @@ impl Tally {
 
     /// The cases that came to a verdict.
     pub fn executed(&self) -> usize {
-        self.passed + self.known + self.wrong.len()
+        self.passed + self.known + self.suspect + self.wrong.len()
     }
 
     /// Prints the counts, and fails when something is wrong or nothing was executed.
@@ -106,7 +111,8 @@ impl Tally {
     /// # Panics
     /// Then.
     pub fn finish(&self, what: &str) {
-        println!("{what}: {} passed, {} known, {} unsupported", self.passed, self.known, self.unsupported);
+        let Tally { passed, known, unsupported, suspect, .. } = self;
+        println!("{what}: {passed} passed, {known} known, {unsupported} unsupported, {suspect} suspect");
         let shown = self.wrong.iter().take(10).map(|line| format!("\n  {line}")).collect::<String>();
         assert!(self.wrong.is_empty(), "{what}: {} of {} wrong{shown}", self.wrong.len(), self.executed());
         assert!(self.executed() > 0, "{what}: nothing was executed");

@@ -6,6 +6,9 @@ use touchstone_kernels::{DType, Inputs, Problem};
 use super::arithmetic::Order;
 use super::planted::{Computed, operand, optional, results, unsupported};
 
+/// The result from x, mean and 1/√(variance + eps), and weight and bias.
+type Step = fn(DType, f32, (f32, f32), (f32, f32)) -> f32;
+
 /// How a kernel comes to mean, variance and result.
 #[derive(Clone, Copy)]
 pub(super) struct Way {
@@ -14,7 +17,7 @@ pub(super) struct Way {
     /// 1/√(variance + eps).
     pub(super) rstd: fn(f32, f32) -> f32,
     /// (x − mean)·rstd·weight + bias.
-    pub(super) apply: fn(DType, f32, (f32, f32), (f32, f32)) -> f32,
+    pub(super) apply: Step,
 }
 
 impl Way {
