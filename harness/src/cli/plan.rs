@@ -36,10 +36,10 @@ pub(super) struct Measuring {
     #[arg(long, value_name = "N", default_value_t = 21, value_parser = clap::value_parser!(u16).range(5..))]
     slices: u16,
     /// Seconds for one backend's slices of one case; slow kernels get fewer slices, at least five
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
     max_time: f64,
     /// Kernels slower than this many seconds are checked, but not timed
-    #[arg(long, value_name = "SECONDS", default_value_t = 0.5, value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.3, value_parser = seconds)]
     slowest: f64,
     /// The backend that speed-ups are against [default: libtorch/cpu, or candle/cpu without it]
     #[arg(long, value_name = "NAME")]
