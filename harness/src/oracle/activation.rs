@@ -3,7 +3,7 @@
 //! The bound of f is (k_f + κ_f)·u·|f(x)|: k_f counts roundings and the errors of elementary
 //! functions, κ_f is the conditioning of an argument that f itself has to round, such as x/√2
 //! inside erfc. Normwise, k_f counts relative to |x| for functions of the form x·g(x) and
-//! relative to 1 for bounded ones; κ_f stays with the value, which it belongs to.
+//! relative to 1 for bounded ones (to |x| where that is less and they are odd); κ_f stays with the value, which it belongs to.
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI};
 
@@ -99,8 +99,9 @@ fn point(function: Unary, x: f64) -> Point {
         Unary::Relu => Bound::plain(0.0, 0.0),
         Unary::LeakyRelu { .. } => Bound::plain(1.0, x.abs()),
         Unary::Sigmoid => Bound::plain(EXP + 3.0, 1.0),
-        Unary::Tanh => Bound::plain(TANH, 1.0),
-        Unary::Erf => Bound::plain(ERF, 1.0),
+        // Odd functions: near 0 they are as good as their argument, not as 1.
+        Unary::Tanh => Bound::plain(TANH, x.abs().min(1.0)),
+        Unary::Erf => Bound::plain(ERF, x.abs().min(1.0)),
         Unary::Exp => Bound::plain(EXP, value.abs()),
         // Φ at a rounded argument: |x·φ(x)/Φ(x)| times its 1.5 roundings.
         Unary::Gelu => Bound::product(x, ERF + 3.0, 1.5 * phi_conditioning(x)),
