@@ -26,7 +26,8 @@ pub fn check(
     }
     let before = fingerprint(inputs);
     let outcome = match run_twice(backend, case, inputs) {
-        Err(message) => return Outcome::Error { message },
+        Err(Stop::Memory(reason)) => return Outcome::Unsupported { reason },
+        Err(Stop::Failed(message)) => return Outcome::Error { message },
         Ok((first, second)) => {
             let mut agreement = judge(expected, &backend.declares(&case.problem), &first);
             if agreement.failure.is_none() {
@@ -66,7 +67,18 @@ fn doubted(
 /// # Errors
 /// A message when it is unsupported, fails or panics.
 pub fn outputs(backend: &dyn Backend, case: &Case, inputs: &Inputs) -> Result<Outputs, String> {
-    run_twice(backend, case, inputs).map(|(first, _)| first)
+    match run_twice(backend, case, inputs) {
+        Ok((first, _)) => Ok(first),
+        Err(Stop::Memory(message) | Stop::Failed(message)) => Err(message),
+    }
+}
+
+/// Why there are no outputs.
+enum Stop {
+    /// The problem is too large for the device: a limit, and not a fault.
+    Memory(String),
+    /// The backend failed or panicked.
+    Failed(String),
 }
 
 /// The outputs of a first run, and those of a second where they differ in any bit.
@@ -74,7 +86,7 @@ fn run_twice(
     backend: &dyn Backend,
     case: &Case,
     inputs: &Inputs,
-) -> Result<(Outputs, Option<Outputs>), String> {
+) -> Result<(Outputs, Option<Outputs>), Stop> {
     let twice = || -> Result<_, BackendError> {
         let mut prepared = backend.prepare(&case.problem, inputs)?;
         let first = run(prepared.as_mut())?;
@@ -82,8 +94,9 @@ fn run_twice(
         Ok((second != first).then_some(second).map_or((first.clone(), None), |s| (first, Some(s))))
     };
     match catch_unwind(AssertUnwindSafe(twice)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(panic) => Err(format!("panicked: {}", panic_message(panic.as_ref()))),
+        Ok(Err(error @ BackendError::OutOfMemory { .. })) => Err(Stop::Memory(error.to_string())),
+        Ok(result) => result.map_err(|error| Stop::Failed(error.to_string())),
+        Err(panic) => Err(Stop::Failed(format!("panicked: {}", panic_message(panic.as_ref())))),
     }
 }
 

@@ -1,25 +1,26 @@
 //! Every case on every backend: check, measure what passed, record.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use touchstone_kernels::{Backend, BackendId, Declaration, Registry, Support};
+use touchstone_kernels::{Backend, BackendId, Declaration, DevicePeaks, Registry, Support};
 use touchstone_reports::{Record, RowKey, RunWriter, Status, StoreError};
 
+use crate::accelerator::sensors_of;
 use crate::agreement::judge;
 use crate::check::{check, explained};
 use crate::known::KnownIssues;
 use crate::machine::Caches;
 use crate::oracle::{self, Expected};
-use crate::outcome::{Measurement, Outcome};
+use crate::outcome::{Measurement, OnDevice, Outcome};
 use crate::recording::{Place, Run, Who};
 use crate::suite::SuiteCase;
-use crate::timing::protocol::Preparation;
+use crate::timing::protocol::{Preparation, Request, Response};
 use crate::timing::sampler::Subject;
-use crate::timing::{CacheState, DriverError, Effort, Health, Launch, Readiness, Samples, Worker, sample};
+use crate::timing::{DriverError, Effort, Health, Launch, Readiness, Samples, Worker, sample};
 
 /// What is to be compared.
 #[derive(Clone, Debug)]
@@ -171,16 +172,23 @@ impl Comparison<'_> {
                 let expected = expected.get_or_insert_with(|| oracle::expect(&case.problem, &case.inputs()));
                 let mut entries: Vec<Entry> = Vec::new();
                 for backend in backends {
-                    let who = Who::of(backend.as_ref(), case);
+                    let mut who = Who::of(backend.as_ref(), case);
                     let state = match backend.supports(&case.problem) {
                         Support::No(reason) => State::Done(Outcome::Unsupported { reason: reason.into() }),
                         Support::Yes => match workers.take(backend.id(), *threads) {
                             Err(error) => State::Done(failed(&error)),
                             Ok(worker) => {
-                                start(worker, case, cache, &who.declaration, expected, plan.slowest)
+                                let caches =
+                                    if who.info.is_on_cpu() { Caches::detect() } else { Caches::GPU };
+                                let copies = cache.entries(&case.problem, &caches);
+                                start(worker, case, copies, &who.declaration, expected, plan.slowest)
                             }
                         },
                     };
+                    if let State::Ready { preparation, .. } = &state {
+                        // Which kernel runs may be known on the device alone.
+                        who.declaration.path = preparation.declaration.path.clone();
+                    }
                     entries.push(Entry { who, state });
                 }
                 measure(&mut entries, plan, case.seed, self.stop);
@@ -253,12 +261,11 @@ enum State {
 fn start(
     mut worker: Box<Worker>,
     case: &crate::Case,
-    cache: CacheState,
+    entries: usize,
     declaration: &Declaration,
     expected: &Expected,
     slowest: Duration,
 ) -> State {
-    let entries = cache.entries(&case.problem, &Caches::detect());
     let first = worker.prepare(case, entries).and_then(|readiness| match readiness {
         Readiness::Unsupported { reason } => Ok(Err(Outcome::Unsupported { reason })),
         Readiness::Ready(preparation) => {
@@ -346,6 +353,10 @@ impl Entry {
                     Err(error) => return failed(&error),
                 };
                 let peak_memory = worker.peak_resident();
+                let device = (!self.who.info.is_on_cpu()).then(|| OnDevice {
+                    health: worker.device_health().cloned().unwrap_or_default(),
+                    waiting: worker.waiting_share(),
+                });
                 workers.give_back(&self.who.id, threads, worker);
                 match Outcome::of(agreement) {
                     Outcome::Passed(figures) => {
@@ -353,7 +364,9 @@ impl Entry {
                             Some((name.clone(), samples.ratio_to(reference, case.seed)?))
                         });
                         let working_set = preparation.bytes;
-                        let measurement = Measurement { samples, against, health, peak_memory, working_set };
+                        let clock = preparation.clock;
+                        let measurement =
+                            Measurement { samples, against, health, peak_memory, device, clock, working_set };
                         Outcome::Measured(figures, Box::new(measurement))
                     }
                     outcome => outcome,
@@ -389,7 +402,11 @@ impl Workers {
             ["worker", "--backend", backend.as_str(), "--threads", &threads.to_string()].map(String::from);
         let mut launch = Launch::new(exe, args, threads);
         launch.timeout = PATIENCE;
-        Worker::spawn(&launch).map(Box::new)
+        let mut worker = Worker::spawn(&launch)?;
+        if let Some(sensors) = sensors_of(backend) {
+            worker.watch(sensors);
+        }
+        Ok(Box::new(worker))
     }
 
     /// Keeps a worker that still answers.
@@ -398,6 +415,34 @@ impl Workers {
             self.0.insert((backend.clone(), threads), worker);
         }
     }
+}
+
+/// The rates of each device that one of `backends` runs on, by the name of the device: the best of
+/// what their libraries reach there, each in a worker. Beside them stands what went wrong.
+pub fn device_peaks(
+    registry: &Registry,
+    backends: &[BackendId],
+) -> (BTreeMap<String, DevicePeaks>, Vec<DriverError>) {
+    let mut devices = BTreeMap::new();
+    let mut problems = Vec::new();
+    for backend in backends.iter().filter_map(|id| registry.find(id.as_str())) {
+        let info = backend.info();
+        if info.is_on_cpu() || backend.id().is_choice() {
+            continue;
+        }
+        let asked = Workers::default()
+            .take(backend.id(), info.threads)
+            .and_then(|mut worker| worker.request(&Request::Peaks));
+        match asked {
+            Ok(Response::Peaks(peaks)) => {
+                let known: DevicePeaks = devices.get(&info.device).copied().unwrap_or(peaks);
+                devices.insert(info.device, known.best_of(peaks));
+            }
+            Ok(_) => {}
+            Err(error) => problems.push(error),
+        }
+    }
+    (devices, problems)
 }
 
 /// A bar with the time to come, on standard error, where that is a terminal.

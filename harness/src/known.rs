@@ -146,14 +146,18 @@ impl KnownIssues {
 
     /// The entry whose witness this case is.
     pub fn witnessed(&self, backend: &BackendId, case: &Case) -> Option<&KnownIssue> {
+        // A single kernel of a library need not have the defects of another.
+        if backend.is_choice() {
+            return None;
+        }
         let text = case.to_string();
         self.concerning(backend).find(|issue| issue.witness.contains(&text))
     }
 
     fn concerning(&self, backend: &BackendId) -> impl Iterator<Item = &KnownIssue> {
-        self.0.iter().filter(move |issue| {
-            issue.backend == backend.as_str() || issue.backend == backend.implementation()
-        })
+        let (implementation, place) = (backend.implementation(), backend.place());
+        let is_there = move |name: &str| name.split_once('/') == Some((implementation, place));
+        self.0.iter().filter(move |issue| issue.backend == implementation || is_there(&issue.backend))
     }
 }
 

@@ -11,6 +11,7 @@
 //! To bring a kernel of your own, implement [`touchstone_kernels::Backend`] and hand a registry
 //! to [`cli::run`]: `examples/own_backend.rs` does so in a page.
 
+pub mod accelerator;
 pub mod agreement;
 pub mod capture;
 pub mod case;

@@ -62,6 +62,9 @@ impl Caches {
         }
     }
 
+    /// Those of a GPU: its second level, of which all is shared. NVIDIA's largest to date holds 126 MB.
+    pub const GPU: Caches = Caches { l1d: None, l2: Some(128 << 20), l3: None };
+
     /// The last level that the system states.
     pub fn last_level(&self) -> Option<u64> {
         self.l3.or(self.l2).or(self.l1d)

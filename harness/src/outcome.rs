@@ -1,6 +1,9 @@
 //! What became of one case on one backend.
 
 use crate::agreement::{Agreement, Failure, Figures};
+use touchstone_kernels::Clock;
+
+use crate::accelerator::DeviceHealth;
 use crate::timing::{Health, Ratio, Samples};
 
 /// Exactly one of these for every case and backend. A time exists only in
@@ -69,8 +72,32 @@ pub struct Measurement {
     pub health: Health,
     /// Largest resident memory of the worker.
     pub peak_memory: Option<u64>,
+    /// How the device was meanwhile, where one is used.
+    pub device: Option<OnDevice>,
+    /// The clock.
+    pub clock: Clock,
     /// Bytes that the timed copies of the problem occupy.
     pub working_set: u64,
+}
+
+/// What a device says about a measurement.
+#[derive(Clone, Debug, Default)]
+pub struct OnDevice {
+    /// Its sensors, where they can be read.
+    pub health: DeviceHealth,
+    /// The share of the slices that the host spent waiting for the device.
+    pub waiting: Option<f64>,
+}
+
+/// A host that waits less than this share of its time is what limits: the device has been waiting
+/// for it.
+const WAITING: f64 = 0.1;
+
+impl OnDevice {
+    /// Whether the time is that of launching kernels rather than of running them.
+    pub fn is_launch_bound(&self) -> bool {
+        self.waiting.is_some_and(|share| share < WAITING)
+    }
 }
 
 impl Outcome {

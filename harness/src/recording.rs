@@ -1,9 +1,10 @@
 //! From outcomes to records.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use touchstone_kernels::{Backend, BackendId, BackendInfo, Declaration, Registry};
+use touchstone_kernels::{Backend, BackendId, BackendInfo, Declaration, DevicePeaks, Registry};
 use touchstone_reports::{
     BackendEntry, Environment, Record, RooflineEntry, SCHEMA_VERSION, SampleRow, Software, Status,
 };
@@ -12,7 +13,7 @@ use crate::case::Case;
 use crate::machine::Machine;
 use crate::outcome::{Measurement, Outcome};
 use crate::timing::CacheState;
-use crate::timing::roofline::{Demand, Roofline, limit};
+use crate::timing::roofline::{Demand, Limit, Roofline, device_limit, limit};
 
 /// What is the same in every row of a run.
 #[derive(Clone, Debug)]
@@ -22,6 +23,7 @@ pub struct Run {
     dirty: bool,
     machine: Machine,
     roofline: Option<Roofline>,
+    devices: BTreeMap<String, DevicePeaks>,
 }
 
 /// Who computed a row.
@@ -71,7 +73,14 @@ impl Run {
             dirty: git(&["status", "--porcelain"]).is_some_and(|changes| !changes.is_empty()),
             machine: Machine::detect(),
             roofline,
+            devices: BTreeMap::new(),
         }
+    }
+
+    /// With the rates of devices, by their names.
+    #[must_use]
+    pub fn with_devices(self, devices: BTreeMap<String, DevicePeaks>) -> Self {
+        Run { devices, ..self }
     }
 
     /// Its name.
@@ -147,15 +156,15 @@ impl Run {
             }
         }
         if let Outcome::Measured(_, measurement) = outcome {
-            self.add_times(&mut record, place, measurement);
+            self.add_times(&mut record, place, who, measurement);
         }
         record
     }
 
-    fn add_times(&self, record: &mut Record, place: Place, measurement: &Measurement) {
+    fn add_times(&self, record: &mut Record, place: Place, who: &Who, measurement: &Measurement) {
         let Some(summary) = measurement.samples.summary() else { return };
         let seconds = summary.median.max(1) as f64 * 1e-9;
-        record.method = "wall".into();
+        record.method = measurement.clock.to_string();
         record.iterations = Some(measurement.samples.iterations);
         record.samples = Some(summary.slices as u32);
         record.min_ns = Some(summary.min);
@@ -173,9 +182,7 @@ impl Run {
             record.speedup_low = Some(1.0 / ratio.high);
             record.speedup_high = Some(1.0 / ratio.low);
         }
-        let demand = Demand::from(&place.case.problem);
-        let peaks = self.roofline.as_ref().and_then(|roofline| roofline.at(place.threads));
-        if let Some(limit) = peaks.and_then(|peaks| limit(demand, measurement.working_set, peaks)) {
+        if let Some(limit) = self.limit(place, who, measurement.working_set) {
             record.roofline_percent = Some(100.0 * limit.share(summary.median as f64));
             if limit.is_doubtful(summary.median as f64) {
                 record.reason = format!("beyond the measured limit ({}): the limit is in doubt", limit.name);
@@ -187,9 +194,31 @@ impl Run {
         record.clock_mhz = measurement.health.mhz;
         record.steal_percent = measurement.health.steal_percent;
         record.contaminated = Some(measurement.samples.dropped() as u32);
+        if let Some(device) = &measurement.device {
+            record.clock_mhz = device.health.clock_mhz;
+            record.temperature_c = device.health.temperature_c;
+            record.throttle = device.health.throttle_words();
+            record.device_memory = device.health.memory;
+            record.waiting_percent = device.waiting.map(|share| 100.0 * share);
+            if device.is_launch_bound() {
+                record.reason = "launch-bound: the device waits for the host".into();
+            }
+        }
         if measurement.samples.contaminated() {
             record.reason = "too few undisturbed slices: all are counted".into();
         }
+    }
+
+    /// The least time that the machine, or the device, allows.
+    fn limit(&self, place: Place, who: &Who, working_set: u64) -> Option<Limit> {
+        let problem = &place.case.problem;
+        let demand = Demand::from(problem);
+        if who.info.is_on_cpu() {
+            let peaks = self.roofline.as_ref()?.at(place.threads)?;
+            return limit(demand, working_set, peaks);
+        }
+        let device = &who.info.device;
+        device_limit(demand, working_set, problem.dtype, self.devices.get(device)?, device)
     }
 
     /// The slices behind a record's times.
@@ -229,7 +258,13 @@ impl Run {
                 features: features(),
             },
             backends: backends(registry),
-            roofline: self.roofline.iter().flat_map(|roofline| &roofline.peaks).map(limits).collect(),
+            roofline: self
+                .roofline
+                .iter()
+                .flat_map(|roofline| &roofline.peaks)
+                .map(limits)
+                .chain(self.devices.iter().map(device_limits))
+                .collect(),
         }
     }
 }
@@ -285,6 +320,18 @@ fn limits(peaks: &crate::timing::roofline::Peaks) -> RooflineEntry {
         nt_copy_gb_s: memory.map(|level| level.nt_copy_gb_s),
         cache_read_gb_s: cache.map(|level| level.read_gb_s),
         cache_copy_gb_s: cache.map(|level| level.copy_gb_s),
+        ..RooflineEntry::default()
+    }
+}
+
+fn device_limits((device, peaks): (&String, &DevicePeaks)) -> RooflineEntry {
+    RooflineEntry {
+        device: device.clone(),
+        fma_gflops: Some(peaks.f32_gflops),
+        f16_gflops: Some(peaks.f16_gflops),
+        bf16_gflops: Some(peaks.bf16_gflops),
+        copy_gb_s: Some(peaks.copy_gb_s),
+        ..RooflineEntry::default()
     }
 }
 

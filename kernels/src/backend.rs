@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::device::{DevicePeaks, Stopwatch};
 use crate::error::{BackendError, ParseError};
 use crate::operands::{Inputs, Outputs};
 use crate::problem::Problem;
@@ -11,7 +12,7 @@ use crate::problem::Problem;
 /// The name of a backend: `naive`, `simd/avx2`, `candle/cpu`, `libtorch/cuda:0`.
 ///
 /// The part before the slash is the implementation, the part after it the device or the
-/// instruction set.
+/// instruction set. A third part asks for one of several kernels of a library: `libtorch/cpu/math`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackendId(Cow<'static, str>);
 
@@ -33,7 +34,12 @@ impl BackendId {
 
     /// The device or instruction set: the part after the slash, or nothing.
     pub fn place(&self) -> &str {
-        self.0.split_once('/').map_or("", |(_, place)| place)
+        self.0.split('/').nth(1).unwrap_or_default()
+    }
+
+    /// Whether this asks for one of several kernels that the library would choose from by itself.
+    pub fn is_choice(&self) -> bool {
+        self.0.split('/').nth(2).is_some()
     }
 }
 
@@ -78,12 +84,19 @@ crate::named_enum!(Allocation, "allocation", {
 pub struct BackendInfo {
     /// Version of the implementation or library.
     pub version: String,
-    /// The device it runs on.
+    /// The device it runs on: `cpu`, or one such as `cuda:0`.
     pub device: String,
     /// The instruction set it uses, as far as it is known.
     pub isa: String,
     /// Threads it may use.
     pub threads: usize,
+}
+
+impl BackendInfo {
+    /// Whether it runs on the processor, and not on a device with memory of its own.
+    pub fn is_on_cpu(&self) -> bool {
+        self.device == "cpu"
+    }
 }
 
 /// How accurate a backend promises to be.
@@ -215,6 +228,15 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// [`BackendError`] when the problem is not supported or the library fails.
     fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError>;
+
+    /// Measures what its library reaches on its device, in about a second. Nothing where the device
+    /// is the CPU, whose limits are measured without any library.
+    ///
+    /// # Errors
+    /// [`BackendError`] when the library fails.
+    fn peaks(&self) -> Result<Option<DevicePeaks>, BackendError> {
+        Ok(None)
+    }
 }
 
 /// A problem on its device, ready to run.
@@ -237,4 +259,15 @@ pub trait Prepared {
     /// # Errors
     /// [`BackendError`] when the library fails.
     fn outputs(&mut self) -> Result<Outputs, BackendError>;
+
+    /// The clock of the device's queue, where it can be read; the host's is taken otherwise.
+    fn stopwatch(&self) -> Option<Box<dyn Stopwatch>> {
+        None
+    }
+
+    /// The path that runs, where the library decides on the device. It then replaces
+    /// [`Declaration::path`].
+    fn path(&self) -> Option<Cow<'static, str>> {
+        None
+    }
 }

@@ -12,6 +12,7 @@
 //! | [`problem`], [`op`] | semantics: specs, operands, shape checks, FLOPs and bytes, the repro text |
 //! | [`dtype`], [`tensor`] | storage types, aligned and guarded host tensors |
 //! | [`backend`], [`registry`] | the trait, declarations, the list of backends |
+//! | [`device`] | a device's own clock and rates |
 //! | [`naive`] | the shortest readable code |
 //! | [`simd`] | blocked kernels, one source for every instruction set |
 //! | `candle`, `libtorch` | the libraries, behind features of the same name |
@@ -19,6 +20,7 @@
 pub mod backend;
 #[cfg(feature = "candle")]
 pub mod candle;
+pub mod device;
 pub mod dtype;
 pub mod error;
 pub mod fields;
@@ -36,6 +38,7 @@ pub mod tensor;
 pub use backend::{
     Allocation, Backend, BackendId, BackendInfo, Contract, Declaration, Prepared, Rounded, Support,
 };
+pub use device::{Clock, DevicePeaks, Stopwatch};
 pub use dtype::{DType, Element, ElementType, Scalar};
 pub use error::{BackendError, InputError, ParseError, ShapeError};
 pub use op::{Family, Op, Operand, Spec, Work};

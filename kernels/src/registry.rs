@@ -73,11 +73,13 @@ impl Registry {
     }
 
     /// The best backend of each implementation and device: what a comparison is between when
-    /// nobody says otherwise. A narrower instruction set is left out where a wider one runs.
+    /// nobody says otherwise. A narrower instruction set is left out where a wider one runs, and so is
+    /// a kernel that the library did not choose itself.
     pub fn best(&self) -> Vec<&Arc<dyn Backend>> {
-        let is_best = |b: &Arc<dyn Backend>| {
+        let is_widest = |b: &Arc<dyn Backend>| {
             b.id().implementation() != "simd" || self.find("simd").is_some_and(|best| best.id() == b.id())
         };
+        let is_best = |b: &Arc<dyn Backend>| is_widest(b) && !b.id().is_choice();
         self.present.iter().filter(|b| is_best(b)).collect()
     }
 }

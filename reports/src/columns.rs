@@ -51,8 +51,8 @@ const fn column(name: &'static str, kind: Kind, optional: bool, meaning: &'stati
     Column { name, kind, optional, meaning }
 }
 
-/// All columns, in order.
-pub const COLUMNS: [Column; 62] = [
+/// All columns, in order. A new version of the schema adds columns at the end.
+pub const COLUMNS: [Column; 66] = [
     column("schema", Kind::Integer, false, "Version of this schema."),
     column(
         "run_id",
@@ -143,14 +143,48 @@ pub const COLUMNS: [Column; 62] = [
     column("gflops", Kind::Number, true, "10⁹ floating-point operations per second at the median."),
     column("gb_per_s", Kind::Number, true, "10⁹ bytes per second at the median."),
     column("roofline_percent", Kind::Number, true, "Share of the measured limit reached, in percent."),
-    column("roofline_limit", Kind::Text, false, "Which limit that is: fma, read, copy, nt_copy, or empty."),
+    column(
+        "roofline_limit",
+        Kind::Text,
+        false,
+        "Which limit that is, such as FMA, DRAM copy or cuda:0 matmul; or empty.",
+    ),
     column("peak_memory", Kind::Integer, true, "Peak resident memory in bytes."),
     column("load", Kind::Number, true, "Load average while measuring."),
-    column("clock_mhz", Kind::Number, true, "Clock of the processor while measuring, in MHz."),
+    column(
+        "clock_mhz",
+        Kind::Number,
+        true,
+        "Clock of the processor while measuring, or the lowest of the device, in MHz.",
+    ),
     column("steal_percent", Kind::Number, true, "Time stolen by the hypervisor, in percent."),
     column("contaminated", Kind::Integer, true, "Slices dropped because the machine was disturbed."),
     column("repro", Kind::Text, false, "A command line that reproduces this row."),
+    column(
+        "temperature_c",
+        Kind::Number,
+        true,
+        "Highest temperature of the device while measuring, in degrees Celsius.",
+    ),
+    column("throttle", Kind::Text, false, "What held the device's clock down while measuring."),
+    column("device_memory", Kind::Integer, true, "Most memory in use on the device, by whomever, in bytes."),
+    column(
+        "waiting_percent",
+        Kind::Number,
+        true,
+        "Share of the time that the host waited for the device: next to none is launch-bound.",
+    ),
 ];
+
+/// The columns of each version of the schema: the first so many.
+const VERSIONS: [(u32, usize); 2] = [(1, 62), (SCHEMA_VERSION, COLUMNS.len())];
+
+/// The version whose header has so many columns, and these: the present one where none has.
+pub(crate) fn version_with(columns: usize) -> (u32, &'static [Column]) {
+    let found = VERSIONS.into_iter().find(|(_, count)| *count == columns);
+    let (version, count) = found.unwrap_or((SCHEMA_VERSION, COLUMNS.len()));
+    (version, &COLUMNS[..count])
+}
 
 /// The position of a column.
 #[must_use]

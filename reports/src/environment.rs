@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::SCHEMA_VERSION;
+use crate::record::{Record, SCHEMA_VERSION};
 use crate::store::StoreError;
 
 /// Name of the file within a run directory.
@@ -98,12 +98,17 @@ pub struct BackendEntry {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RooflineEntry {
-    /// Threads the limits were measured with.
+    /// Threads the limits were measured with; 0 on a device, where they do not matter.
     pub threads: u32,
     /// `cpu`, or a device such as `cuda:0`; empty means `cpu`.
     pub device: String,
-    /// Fused multiply-add peak in GFLOP/s (f32; a multiply-add counts twice).
+    /// Fused multiply-add peak in GFLOP/s (f32; a multiply-add counts twice). On a device: matrix
+    /// products of f32.
     pub fma_gflops: Option<f64>,
+    /// Matrix products of f16 in GFLOP/s, on a device.
+    pub f16_gflops: Option<f64>,
+    /// Matrix products of bf16 in GFLOP/s, on a device.
+    pub bf16_gflops: Option<f64>,
     /// Read bandwidth out of main memory, in GB/s.
     pub read_gb_s: Option<f64>,
     /// Copy bandwidth in main memory, read and written bytes, in GB/s.
@@ -114,6 +119,25 @@ pub struct RooflineEntry {
     pub cache_read_gb_s: Option<f64>,
     /// Copy bandwidth in the last-level cache, in GB/s.
     pub cache_copy_gb_s: Option<f64>,
+}
+
+impl RooflineEntry {
+    /// Whether a row was measured where these limits were.
+    #[must_use]
+    pub fn applies_to(&self, record: &Record) -> bool {
+        let is_cpu = self.device.is_empty() || self.device == "cpu";
+        if is_cpu {
+            record.device == "cpu" && record.threads == self.threads
+        } else {
+            record.device == self.device
+        }
+    }
+
+    /// The best rate of arithmetic in any type.
+    #[must_use]
+    pub fn peak_gflops(&self) -> Option<f64> {
+        [self.fma_gflops, self.f16_gflops, self.bf16_gflops].into_iter().flatten().reduce(f64::max)
+    }
 }
 
 impl Default for Environment {

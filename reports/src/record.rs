@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::status::Status;
 
 /// The version written into the first column of every row.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The outcome of one case on one backend with one thread count and one cache state.
 ///
@@ -124,13 +124,13 @@ pub struct Record {
     pub gb_per_s: Option<f64>,
     /// Share of the measured limit reached, in percent.
     pub roofline_percent: Option<f64>,
-    /// Which limit that is: `fma`, `read`, `copy`, `nt_copy`, or empty.
+    /// Which limit that is, such as `FMA`, `DRAM copy` or `cuda:0 matmul`; or empty.
     pub roofline_limit: String,
     /// Peak resident memory in bytes.
     pub peak_memory: Option<u64>,
     /// Load average while measuring.
     pub load: Option<f64>,
-    /// Clock of the processor while measuring, in MHz.
+    /// Clock of the processor while measuring, or the lowest of the device, in MHz.
     pub clock_mhz: Option<f64>,
     /// Time stolen by the hypervisor, in percent.
     pub steal_percent: Option<f64>,
@@ -138,6 +138,19 @@ pub struct Record {
     pub contaminated: Option<u32>,
     /// A command line that reproduces this row.
     pub repro: String,
+    /// Highest temperature of the device while measuring, in degrees Celsius.
+    #[serde(default)]
+    pub temperature_c: Option<f64>,
+    /// What held the device's clock down while measuring.
+    #[serde(default)]
+    pub throttle: String,
+    /// Most memory in use on the device, by whomever, in bytes.
+    #[serde(default)]
+    pub device_memory: Option<u64>,
+    /// Share of the time that the host waited for the device, in percent: next to none is
+    /// launch-bound.
+    #[serde(default)]
+    pub waiting_percent: Option<f64>,
 }
 
 /// What makes two rows the same measurement: used to resume, to merge and to compare runs.

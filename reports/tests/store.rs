@@ -133,12 +133,12 @@ fn damaged_files_name_the_line_and_the_column() {
     assert!(status.starts_with("a.csv:2: column `status` is `past`, expected passed,"));
     let header = error_of(text.replacen("rustc", "compiler", 1).as_bytes());
     assert_eq!(header, "a.csv:1: column 6 of the header is `compiler`, expected `rustc`");
-    let narrow = error_of(text.replacen("1,run,", "1,", 1).as_bytes());
-    assert_eq!(narrow, "a.csv:2: 61 columns, expected 62");
-    let mixed = error_of(text.replacen("\n1,run", "\n2,run", 1).as_bytes());
-    assert_eq!(mixed, "a.csv:2: schema version 2, this program reads 1");
+    let narrow = error_of(text.replacen("2,run,", "2,", 1).as_bytes());
+    assert_eq!(narrow, "a.csv:2: 65 columns, expected 66");
+    let mixed = error_of(text.replacen("\n2,run", "\n3,run", 1).as_bytes());
+    assert_eq!(mixed, "a.csv:2: schema version 3, expected 2 by its header; this program reads 1 to 2");
     let newer = error_of(b"schema,who\n7,x\n");
-    assert_eq!(newer, "a.csv:2: schema version 7, this program reads 1");
+    assert_eq!(newer, "a.csv:2: schema version 7, expected 2 by its header; this program reads 1 to 2");
     let other = error_of(b"name,time\nx,1\n");
     assert!(other.starts_with("a.csv:1: column 1 of the header is `name`"));
     let wrong = error_of(text.replacen(",passed,", ",failed,", 1).as_bytes());
@@ -314,4 +314,32 @@ fn links_are_followed_and_what_is_no_file_is_written_in_place() {
         write_whole(Path::new(&through), b"through").unwrap();
         assert_eq!(file.metadata().unwrap().len(), 7);
     }
+}
+
+/// The same rows as version 1 of the schema wrote them: without what it did not have.
+fn first_version(bytes: &[u8]) -> Vec<u8> {
+    let mut rows = csv::ReaderBuilder::new().has_headers(false).from_reader(bytes);
+    let mut old = csv::Writer::from_writer(Vec::new());
+    for row in rows.records() {
+        let row = row.unwrap();
+        let schema = if &row[0] == "schema" { "schema" } else { "1" };
+        old.write_record(std::iter::once(schema).chain(row.iter().skip(1).take(61))).unwrap();
+    }
+    old.into_inner().unwrap()
+}
+
+#[test]
+fn an_older_version_is_read_and_resumed() {
+    let rows = [timed("a", "naive"), timed("b", "naive")];
+    let (dir, new) = written(&rows);
+    let old = first_version(&new);
+    let read = read_table_from(Path::new("a.csv"), &old).unwrap();
+    assert!(read.len() == 2 && read.iter().zip(&rows).all(|(read, row)| same(read, row)));
+
+    let path = dir.path().join(RECORDS_FILE);
+    std::fs::write(&path, old).unwrap();
+    let mut run = RunWriter::resume(dir.path()).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), new, "one file is of one version");
+    run.push(&timed("c", "naive"), &[]).unwrap();
+    assert_eq!(read_records(&[dir.path()]).unwrap().len(), 3);
 }

@@ -103,7 +103,7 @@ pub fn run(registry: impl Fn(usize) -> Registry + Sync) -> ExitCode {
         Command::Repro(arguments) => repro::run(&arguments, registry),
         Command::Eval(arguments) => eval::run(&arguments, registry),
         Command::Selftest(arguments) => selftest::run(&arguments),
-        Command::Roofline(arguments) => roofline::run(&arguments),
+        Command::Roofline(arguments) => roofline::run(registry, &arguments),
         Command::Worker(arguments) => worker::run(&arguments, registry),
     };
     match result {

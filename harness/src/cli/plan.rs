@@ -1,16 +1,17 @@
 //! What `check`, `bench` and `compare` share: where records go, how long to measure, the run.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use touchstone_kernels::Registry;
+use touchstone_kernels::{BackendId, DevicePeaks, Registry};
 use touchstone_reports::RunWriter;
 
 use super::roofline::limits;
 use super::{MakeRegistry, Verdict, stop_on_ctrl_c};
-use crate::comparison::{Compared, Comparison, Plan, is_red};
+use crate::comparison::{Compared, Comparison, Plan, device_peaks, is_red};
 use crate::known::KnownIssues;
 use crate::recording::Run;
 use crate::timing::Effort;
@@ -72,8 +73,8 @@ impl Measuring {
     pub(super) fn reference(
         &self,
         registry: &Registry,
-        backends: &[touchstone_kernels::BackendId],
-    ) -> anyhow::Result<Option<touchstone_kernels::BackendId>> {
+        backends: &[BackendId],
+    ) -> anyhow::Result<Option<BackendId>> {
         let Some(name) = &self.reference else { return Ok(None) };
         let id = registry.find(name).map(|backend| backend.id().clone());
         match id {
@@ -87,6 +88,15 @@ impl Measuring {
     fn roofline(&self) -> Roofline {
         limits(self.remeasure)
     }
+}
+
+/// The rates of the devices that these backends run on.
+pub(super) fn device_limits(registry: &Registry, backends: &[BackendId]) -> BTreeMap<String, DevicePeaks> {
+    let (devices, problems) = device_peaks(registry, backends);
+    for problem in problems {
+        eprintln!("the limits of a device could not be measured: {problem}");
+    }
+    devices
 }
 
 /// Carries out a plan. `measuring` says how to find the machine's limits, where times are taken.
@@ -105,6 +115,9 @@ pub(super) fn carry_out(
     // Before anything that takes long.
     let writer = keeping.map(open).transpose()?;
     let mut run = Run::new(measuring.map(Measuring::roofline));
+    if measuring.is_some() {
+        run = run.with_devices(device_limits(&registry(most), &plan.backends));
+    }
     if let (Some(writer), Some((dir, _))) = (&writer, keeping) {
         if let Some(earlier) = writer.earlier().first() {
             run = run.resumed(&earlier.run_id);

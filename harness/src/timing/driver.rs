@@ -15,6 +15,7 @@ use touchstone_kernels::{Outputs, Problem};
 use super::exchange::{self, ExchangeError};
 use super::protocol::{Greeting, Preparation, ProtocolError, Request, Response};
 use super::sampler::Subject;
+use crate::accelerator::{DeviceHealth, Sensors, Throttle};
 use crate::case::Case;
 use crate::machine;
 
@@ -64,6 +65,10 @@ const THREAD_VARIABLES: [&str; 5] = [
 /// would otherwise cost a page fault per 4 KiB, more than many kernels. 16 GiB stands for "never".
 const ALLOCATOR: [(&str, &str); 2] =
     [("MALLOC_TRIM_THRESHOLD_", "17179869184"), ("MALLOC_MMAP_THRESHOLD_", "17179869184")];
+
+/// Keeps NVIDIA's libraries from rounding the operands of products of f32 to 19 bits (TF32), and
+/// numbers devices as their sensors do.
+const CUDA: [(&str, &str); 2] = [("NVIDIA_TF32_OVERRIDE", "0"), ("CUDA_DEVICE_ORDER", "PCI_BUS_ID")];
 
 /// What can go wrong with a worker.
 #[derive(Debug, thiserror::Error)]
@@ -169,6 +174,18 @@ pub struct Worker {
     greeting: Option<Greeting>,
     name: String,
     timeout: Duration,
+    sensors: Option<Arc<dyn Sensors>>,
+    device: Watch,
+}
+
+/// What a worker's slices say about its device since the last `prepare`.
+#[derive(Debug, Default)]
+struct Watch {
+    health: DeviceHealth,
+    throttled: bool,
+    /// Nanoseconds of all slices, and those that the host waited for the device.
+    ns: u64,
+    waited: u64,
 }
 
 /// Bytes of standard error that are kept.
@@ -195,6 +212,7 @@ impl Worker {
             .args(&launch.args)
             .envs(THREAD_VARIABLES.map(|name| (name, &threads)))
             .envs(ALLOCATOR)
+            .envs(CUDA)
             .envs(launch.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -235,6 +253,8 @@ impl Worker {
             greeting: None,
             name: launch.exe.display().to_string(),
             timeout: launch.timeout,
+            sensors: None,
+            device: Watch::default(),
         };
         let line = worker.line("greeting")?;
         let greeting: Greeting = line.parse().map_err(|source| worker.broken(source))?;
@@ -284,6 +304,7 @@ impl Worker {
     /// [`DriverError`].
     pub fn prepare(&mut self, case: &Case, entries: usize) -> Result<Readiness, DriverError> {
         machine::reset_peak_resident(self.pid());
+        self.device = Watch::default();
         let request = Request::Prepare { entries, case: case.to_string() };
         match self.request(&request)? {
             Response::Prepared(preparation) => Ok(Readiness::Ready(preparation)),
@@ -322,6 +343,21 @@ impl Worker {
     /// Largest resident memory of the process since the last `prepare`, in bytes.
     pub fn peak_resident(&self) -> Option<u64> {
         machine::peak_resident(self.pid())
+    }
+
+    /// Reads these sensors after each slice.
+    pub fn watch(&mut self, sensors: Arc<dyn Sensors>) {
+        self.sensors = Some(sensors);
+    }
+
+    /// How its device was since the last `prepare`. Nothing where no sensors are read.
+    pub fn device_health(&self) -> Option<&DeviceHealth> {
+        self.sensors.is_some().then_some(&self.device.health)
+    }
+
+    /// The share of its slices that the host spent waiting for the device, since the last `prepare`.
+    pub fn waiting_share(&self) -> Option<f64> {
+        (self.device.ns > 0).then(|| self.device.waited as f64 / self.device.ns as f64)
     }
 
     fn line(&mut self, request: &str) -> Result<String, DriverError> {
@@ -403,9 +439,18 @@ impl Subject for Worker {
     fn run(&mut self, untimed: u64, timed: u64) -> Result<u64, DriverError> {
         let request = Request::Run { untimed, timed };
         let answer = match self.request(&request)? {
-            Response::Ran { ns } => Ok(ns),
+            Response::Ran { ns, waited } => {
+                self.device.ns += ns;
+                self.device.waited += waited.unwrap_or(0);
+                Ok(ns)
+            }
             response => Err(self.unexpected(&request, &response)),
         };
+        if let Some(sensors) = &self.sensors {
+            let reading = sensors.read();
+            self.device.throttled = reading.throttle.iter().any(|why| Throttle::is_disturbance(*why));
+            self.device.health.note(&reading);
+        }
         let start = Instant::now();
         while machine::is_at_rest(self.pid()) == Some(false) && start.elapsed() < RESTLESS {
             thread::sleep(Duration::from_micros(100));
@@ -415,6 +460,10 @@ impl Subject for Worker {
 
     fn involuntary_switches(&self) -> Option<u64> {
         machine::involuntary_switches(self.pid())
+    }
+
+    fn is_throttled(&self) -> bool {
+        self.device.throttled
     }
 }
 

@@ -36,7 +36,7 @@ pub mod worker;
 
 pub use driver::{DriverError, Launch, Readiness, Worker};
 pub use pool::CacheState;
-pub use roofline::{Demand, Limit, Peaks, Roofline, limit};
+pub use roofline::{Demand, Limit, Peaks, Roofline, device_limit, limit};
 pub use sampler::{Effort, Health, Samples, Sampling, Slice, sample};
 pub use statistics::{Ratio, Summary};
 pub use worker::{configure_threads, serve};

@@ -10,9 +10,9 @@
 //! ```text
 //! worker  touchstone-worker 1 backend=naive threads=1 isa=scalar version=0.1.0 device=Intel%20Xeon
 //! driver  prepare 1 softmax f32 shape=4x1024 fill=normal seed=7
-//! worker  prepared entries=1 bytes=32768 contract=componentwise probabilities=f32 tables=f32 flushes_subnormals=false allocation=reused path=naive
+//! worker  prepared entries=1 bytes=32768 clock=wall contract=componentwise probabilities=f32 tables=f32 flushes_subnormals=false allocation=reused path=naive
 //! driver  run 1 100
-//! worker  ran 2031877
+//! worker  ran 2031877 waited=52
 //! driver  outputs /tmp/outputs.safetensors
 //! worker  wrote 1
 //! driver  prepare 1 softmax f32 shape=4x0x fill=normal seed=7
@@ -31,10 +31,12 @@
 //! | request | reply | meaning |
 //! |---|---|---|
 //! | `prepare <entries> <case>` | `prepared …` | Builds the inputs of the case from its text alone and prepares `entries` copies of the problem that share no memory: 1 for a hot cache, more for a cold one. Replaces what was prepared before. Runs the problem at least once, so that no first-time cost is left. |
-//! | | `unsupported <reason>` | The backend does not compute exactly this problem. |
-//! | `run <untimed> <timed>` | `ran <ns>` | Runs `untimed` iterations and a sync, then takes the time of [`timed` iterations, one sync] in integer nanoseconds of a monotonic clock. Each iteration takes the next entry in rotation, across requests too. |
+//! | | `unsupported <reason>` | The backend does not compute exactly this problem, or has not the memory for it. |
+//! | `run <untimed> <timed>` | `ran <ns> waited=<ns>` | Runs `untimed` iterations and a sync, then takes the time of [`timed` iterations, one sync] in integer nanoseconds of a monotonic clock, or of the device's own where `prepared` has said `clock=cuda_event`. Each iteration takes the next entry in rotation, across requests too. `waited`, which may be missing, is the host's time in that last sync: next to none means that the device has been waiting for the host. |
 //! | `outputs <path>` | `wrote <tensors>` | Writes the results of the last iteration to a new safetensors file at `path`, named as the problem names its results. |
 //! | `release` | `released` | Frees what was prepared. |
+//! | `peaks` | `peaks copy_gb_s=… f32_gflops=… f16_gflops=… bf16_gflops=…` | Measures what the backend's library reaches on its device in copying and in matrix products. |
+//! | | `unsupported <reason>` | The device is the CPU, whose limits the driver measures. |
 //! | `quit` | `bye` | Ends the worker. So does the end of its input. |
 //!
 //! Any request can be answered by `error <message>`; the worker lives on. Requests are answered
@@ -50,7 +52,7 @@
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
-use touchstone_kernels::{BackendId, BackendInfo, Declaration, ParseError};
+use touchstone_kernels::{BackendId, BackendInfo, Clock, Declaration, DevicePeaks, ParseError};
 
 /// The version of the protocol that this crate speaks.
 pub const VERSION: u32 = 1;
@@ -82,16 +84,19 @@ pub enum Request {
     },
     /// Free what was prepared.
     Release,
+    /// Measure the limits of its device.
+    Peaks,
     /// End.
     Quit,
 }
 
 /// What a worker answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Response {
     /// To `prepare`.
     Prepared(Preparation),
-    /// To `prepare`: the backend does not compute exactly this problem.
+    /// To `prepare`: the backend does not compute exactly this problem. To `peaks`: it has no device
+    /// of its own.
     Unsupported {
         /// Why.
         reason: String,
@@ -100,6 +105,8 @@ pub enum Response {
     Ran {
         /// Nanoseconds of the timed iterations together.
         ns: u64,
+        /// Nanoseconds that the host spent in the last sync, if the worker says so.
+        waited: Option<u64>,
     },
     /// To `outputs`.
     Wrote {
@@ -108,6 +115,8 @@ pub enum Response {
     },
     /// To `release`.
     Released,
+    /// To `peaks`.
+    Peaks(DevicePeaks),
     /// To `quit`.
     Bye,
     /// To anything.
@@ -135,6 +144,8 @@ pub struct Preparation {
     pub bytes: u64,
     /// What the backend promises about its numerics on this problem.
     pub declaration: Declaration,
+    /// The clock that slices are timed with.
+    pub clock: Clock,
 }
 
 /// A line that is not of this protocol.
@@ -174,6 +185,7 @@ impl fmt::Display for Request {
             Request::Run { untimed, timed } => write!(f, "run {untimed} {timed}"),
             Request::Outputs { path } => write!(f, "outputs {}", Text(path)),
             Request::Release => f.write_str("release"),
+            Request::Peaks => f.write_str("peaks"),
             Request::Quit => f.write_str("quit"),
         }
     }
@@ -206,8 +218,9 @@ impl FromStr for Request {
                 path.map(|path| Request::Outputs { path }).ok_or_else(|| wrong("outputs <path>"))
             }
             "release" if rest.is_empty() => Ok(Request::Release),
+            "peaks" if rest.is_empty() => Ok(Request::Peaks),
             "quit" if rest.is_empty() => Ok(Request::Quit),
-            _ => Err(wrong("prepare, run, outputs, release or quit")),
+            _ => Err(wrong("prepare, run, outputs, release, peaks or quit")),
         }
     }
 }
@@ -217,9 +230,14 @@ impl fmt::Display for Response {
         match self {
             Response::Prepared(preparation) => preparation.fmt(f),
             Response::Unsupported { reason } => write!(f, "unsupported {}", Text(reason)),
-            Response::Ran { ns } => write!(f, "ran {ns}"),
+            Response::Ran { ns, waited: None } => write!(f, "ran {ns}"),
+            Response::Ran { ns, waited: Some(waited) } => write!(f, "ran {ns} waited={waited}"),
             Response::Wrote { tensors } => write!(f, "wrote {tensors}"),
             Response::Released => f.write_str("released"),
+            Response::Peaks(DevicePeaks { copy_gb_s, f32_gflops, f16_gflops, bf16_gflops }) => {
+                write!(f, "peaks copy_gb_s={copy_gb_s} f32_gflops={f32_gflops} ")?;
+                write!(f, "f16_gflops={f16_gflops} bf16_gflops={bf16_gflops}")
+            }
             Response::Bye => f.write_str("bye"),
             Response::Error { message } => write!(f, "error {}", Text(message)),
         }
@@ -236,12 +254,25 @@ impl FromStr for Response {
         match word {
             "prepared" => line.parse().map(Response::Prepared),
             "unsupported" => Ok(Response::Unsupported { reason: text("unsupported <reason>")? }),
-            "ran" => Ok(Response::Ran { ns: rest.parse().map_err(|_| wrong("ran <nanoseconds>"))? }),
+            "ran" => {
+                let ns = rest.split(' ').next().and_then(|ns| ns.parse().ok());
+                let ns = ns.ok_or_else(|| wrong("ran <nanoseconds>"))?;
+                Ok(Response::Ran { ns, waited: ReplyFields { line }.optional("waited")? })
+            }
             "wrote" => Ok(Response::Wrote { tensors: rest.parse().map_err(|_| wrong("wrote <tensors>"))? }),
             "released" if rest.is_empty() => Ok(Response::Released),
+            "peaks" => {
+                let fields = ReplyFields { line };
+                Ok(Response::Peaks(DevicePeaks {
+                    copy_gb_s: fields.number("copy_gb_s")?,
+                    f32_gflops: fields.number("f32_gflops")?,
+                    f16_gflops: fields.number("f16_gflops")?,
+                    bf16_gflops: fields.number("bf16_gflops")?,
+                }))
+            }
             "bye" if rest.is_empty() => Ok(Response::Bye),
             "error" => Ok(Response::Error { message: text("error <message>")? }),
-            _ => Err(wrong("prepared, unsupported, ran, wrote, released, bye or error")),
+            _ => Err(wrong("prepared, unsupported, ran, wrote, released, peaks, bye or error")),
         }
     }
 }
@@ -284,7 +315,8 @@ impl fmt::Display for Preparation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Declaration { contract, probabilities, tables, flushes_subnormals, allocation, path } =
             &self.declaration;
-        write!(f, "prepared entries={} bytes={} contract={contract} ", self.entries, self.bytes)?;
+        write!(f, "prepared entries={} bytes={} clock={} ", self.entries, self.bytes, self.clock)?;
+        write!(f, "contract={contract} ")?;
         write!(f, "probabilities={probabilities} tables={tables} ")?;
         write!(f, "flushes_subnormals={flushes_subnormals} allocation={allocation} path={}", Value(path))
     }
@@ -306,6 +338,7 @@ impl FromStr for Preparation {
                 allocation: fields.parse("allocation")?,
                 path: fields.text("path")?.into(),
             },
+            clock: fields.optional("clock")?.unwrap_or(Clock::Wall),
         })
     }
 }
@@ -328,11 +361,19 @@ impl ReplyFields<'_> {
         Ok(self.text(key)?.parse()?)
     }
 
-    /// A number or truth value.
+    /// A number or a word that may be missing.
+    fn optional<T: FromStr>(&self, key: &'static str) -> Result<Option<T>, ProtocolError> {
+        match self.text(key) {
+            Err(ProtocolError::Missing { .. }) => Ok(None),
+            _ => self.number(key).map(Some),
+        }
+    }
+
+    /// A number, truth value or word.
     fn number<T: FromStr>(&self, key: &'static str) -> Result<T, ProtocolError> {
         let text = self.text(key)?;
         text.parse().map_err(|_| {
-            let expected = "a number, or true or false".into();
+            let expected = "another value".into();
             ParseError::Value { key: key.into(), found: text, expected }.into()
         })
     }
@@ -383,111 +424,4 @@ fn decode(text: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use proptest::sample::select;
-    use touchstone_kernels::{Allocation, Contract, Rounded};
-
-    use super::*;
-
-    fn requests() -> impl Strategy<Value = Request> {
-        prop_oneof![
-            (1..=usize::MAX, any::<String>()).prop_map(|(entries, case)| Request::Prepare { entries, case }),
-            (any::<u64>(), 1..=u64::MAX).prop_map(|(untimed, timed)| Request::Run { untimed, timed }),
-            any::<String>()
-                .prop_filter("a path", |path| !path.is_empty())
-                .prop_map(|path| Request::Outputs { path }),
-            Just(Request::Release),
-            Just(Request::Quit),
-        ]
-    }
-
-    fn declarations() -> impl Strategy<Value = Declaration> {
-        (
-            select(Contract::ALL),
-            select(Rounded::ALL),
-            select(Rounded::ALL),
-            any::<bool>(),
-            select(Allocation::ALL),
-            any::<String>(),
-        )
-            .prop_map(|(contract, probabilities, tables, flushes_subnormals, allocation, path)| {
-                let path = path.into();
-                Declaration { contract, probabilities, tables, flushes_subnormals, allocation, path }
-            })
-    }
-
-    fn responses() -> impl Strategy<Value = Response> {
-        prop_oneof![
-            (any::<usize>(), any::<u64>(), declarations()).prop_map(|(entries, bytes, declaration)| {
-                Response::Prepared(Preparation { entries, bytes, declaration })
-            }),
-            any::<String>().prop_map(|reason| Response::Unsupported { reason }),
-            any::<u64>().prop_map(|ns| Response::Ran { ns }),
-            any::<usize>().prop_map(|tensors| Response::Wrote { tensors }),
-            Just(Response::Released),
-            Just(Response::Bye),
-            any::<String>().prop_map(|message| Response::Error { message }),
-        ]
-    }
-
-    fn greetings() -> impl Strategy<Value = Greeting> {
-        let info = (any::<String>(), any::<String>(), any::<String>(), any::<usize>())
-            .prop_map(|(version, device, isa, threads)| BackendInfo { version, device, isa, threads });
-        ("[a-z0-9/:_.-]{1,20}", info).prop_map(|(id, info)| Greeting { backend: id.parse().unwrap(), info })
-    }
-
-    proptest! {
-        #[test]
-        fn requests_survive_the_line(request in requests()) {
-            let line = request.to_string();
-            prop_assert!(!line.contains(['\n', '\r']));
-            prop_assert_eq!(line.parse(), Ok(request));
-        }
-
-        #[test]
-        fn responses_survive_the_line(response in responses()) {
-            let line = response.to_string();
-            prop_assert!(!line.contains(['\n', '\r']));
-            prop_assert_eq!(line.parse(), Ok(response));
-        }
-
-        #[test]
-        fn greetings_survive_the_line(greeting in greetings()) {
-            let line = greeting.to_string();
-            prop_assert!(!line.contains(['\n', '\r']));
-            prop_assert_eq!(line.parse(), Ok(greeting));
-        }
-
-        #[test]
-        fn no_line_panics(line in any::<String>(), word in "prepare|run|outputs|prepared|touchstone-worker 1|error") {
-            let _ = line.parse::<Request>();
-            let _ = line.parse::<Response>();
-            let line = format!("{word} {line}");
-            let _ = line.parse::<Request>();
-            let _ = line.parse::<Response>();
-            let _ = line.parse::<Greeting>();
-        }
-    }
-
-    #[test]
-    fn another_version_is_named() {
-        let found = "touchstone-worker 2 whatever=it says".parse::<Greeting>();
-        assert_eq!(found, Err(ProtocolError::Version { found: "2".into() }));
-    }
-
-    #[test]
-    fn unknown_fields_are_ignored() {
-        let line = "touchstone-worker 1 colour=red backend=naive threads=1 isa=scalar version=1 device=cpu x";
-        assert_eq!(line.parse::<Greeting>().unwrap().backend.as_str(), "naive");
-    }
-
-    #[test]
-    fn malformed_requests_are_refused() {
-        for line in
-            ["", "prepare", "prepare 0 softmax", "run 1", "run 1 0", "run a 1", "outputs", "quit now", "%"]
-        {
-            assert!(line.parse::<Request>().is_err(), "{line:?}");
-        }
-    }
-}
+mod tests;

@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use touchstone_kernels::simd::isa::Isa;
-use touchstone_kernels::{Operand, Problem};
+use touchstone_kernels::{DType, DevicePeaks, Operand, Problem};
 
 use self::probe::measure_peaks;
-use crate::machine::{Machine, load_average};
+use crate::machine::{Caches, Machine, load_average};
 
 /// The measured limits of a machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -161,6 +161,26 @@ pub fn limit(demand: Demand, working_set: u64, peaks: &Peaks) -> Option<Limit> {
         (format!("{} {stream}", level.name), copying + reading)
     };
     Some(Limit { name, seconds })
+}
+
+/// The least time for `demand` on a device: at the rate of its matrix products in that storage
+/// type, or at that of copying. Nothing for a working set that its cache may hold, unless it is the
+/// arithmetic that limits: how fast that cache is was not measured.
+pub fn device_limit(
+    demand: Demand,
+    working_set: u64,
+    dtype: DType,
+    peaks: &DevicePeaks,
+    device: &str,
+) -> Option<Limit> {
+    let arithmetic = demand.flops as f64 / (peaks.gflops(dtype) * 1e9);
+    let memory = (demand.read + demand.written) as f64 / (peaks.copy_gb_s * 1e9);
+    let fits = Caches::GPU.last_level().is_some_and(|cache| working_set <= cache);
+    match arithmetic >= memory {
+        true => Some(Limit { name: format!("{device} matmul"), seconds: arithmetic }),
+        false if fits => None,
+        false => Some(Limit { name: format!("{device} copy"), seconds: memory }),
+    }
 }
 
 impl Roofline {

@@ -6,7 +6,8 @@
 //! a pair ([`Ratio::of_medians`](super::statistics::Ratio::of_medians)).
 //!
 //! A slice during which the hypervisor took time away, the scheduler put another process in the
-//! worker's place, or the clocks of worker and driver disagree is *contaminated*: it is dropped,
+//! worker's place, heat held a device's clock down, or the clocks of worker and driver disagree is
+//! *contaminated*: it is dropped,
 //! counted, and made up for by another round while time allows. Where too few clean ones remain,
 //! all are kept and the samples are marked.
 //!
@@ -52,6 +53,11 @@ pub trait Subject {
 
     /// How often the system has taken it off its processor so far, where that is known.
     fn involuntary_switches(&self) -> Option<u64>;
+
+    /// Whether its device was slowed down for its own protection during the last slice.
+    fn is_throttled(&self) -> bool {
+        false
+    }
 }
 
 /// The clock and the disturbances of the machine: real, or simulated in tests.
@@ -359,7 +365,8 @@ impl<'a, S: Subject> Track<'a, S> {
         };
         let allowed = |one_in: Duration| ns / one_in.as_nanos() as u64;
         let disturbed = since(stolen, surroundings.stolen_ticks()) > allowed(STEAL_ALLOWANCE)
-            || since(switches, self.subject.involuntary_switches()) > allowed(SWITCH_ALLOWANCE);
+            || since(switches, self.subject.involuntary_switches()) > allowed(SWITCH_ALLOWANCE)
+            || self.subject.is_throttled();
         // The worker cannot have measured more time than has passed here, nor none at all.
         let impossible = ns == 0 || u128::from(ns) > elapsed.as_nanos();
         self.slices.push(Slice { round, ns, clean: !disturbed && !impossible });

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use touchstone_kernels::{
-    Backend, BackendError, BackendId, InputError, Inputs, ParseError, Prepared, Registry, Support,
+    Backend, BackendError, BackendId, Clock, InputError, Inputs, ParseError, Prepared, Registry, Stopwatch,
+    Support,
 };
 
 use super::exchange::{self, ExchangeError};
@@ -143,16 +144,34 @@ fn answer(
             if let Support::No(reason) = backend.supports(&case.problem) {
                 return Ok(Response::Unsupported { reason: reason.into() });
             }
-            *rotation = Some(Rotation::prepare(backend, &case, *entries)?);
+            let ready = match Rotation::prepare(backend, &case, *entries) {
+                Ok(ready) => rotation.insert(ready),
+                Err(Refusal::Backend(error @ BackendError::OutOfMemory { .. })) => {
+                    return Ok(Response::Unsupported { reason: error.to_string() });
+                }
+                Err(refusal) => return Err(refusal),
+            };
+            let mut declaration = backend.declares(&case.problem);
+            if let Some(path) = ready.entries.first().and_then(|entry| entry.path()) {
+                declaration.path = path;
+            }
             Ok(Response::Prepared(Preparation {
                 entries: *entries,
                 bytes: footprint(&case.problem) * *entries as u64,
-                declaration: backend.declares(&case.problem),
+                declaration,
+                clock: ready.clock(),
             }))
         }
         Request::Run { untimed, timed } => {
-            let elapsed = rotation.as_mut().ok_or(Refusal::Nothing)?.run(*untimed, *timed)?;
-            Ok(Response::Ran { ns: elapsed.as_nanos() as u64 })
+            let lap = rotation.as_mut().ok_or(Refusal::Nothing)?.run(*untimed, *timed)?;
+            let ns = |time: Duration| time.as_nanos() as u64;
+            Ok(Response::Ran { ns: ns(lap.elapsed), waited: Some(ns(lap.waited)) })
+        }
+        Request::Peaks => {
+            // The device's memory is wanted whole.
+            *rotation = None;
+            let none = || Response::Unsupported { reason: "this backend has no device of its own".into() };
+            Ok(backend.peaks()?.map_or_else(none, Response::Peaks))
         }
         Request::Outputs { path } => {
             let rotation = rotation.as_mut().ok_or(Refusal::Nothing)?;
@@ -180,8 +199,18 @@ struct Rotation {
     inputs: Inputs,
     /// Of these inputs before anything ran.
     fingerprint: u64,
+    /// The clock of the device's queue, if it has one.
+    stopwatch: Option<Box<dyn Stopwatch>>,
     next: usize,
     last: Option<usize>,
+}
+
+/// The time of a slice.
+struct Lap {
+    /// From its start to its end.
+    elapsed: Duration,
+    /// What the host spent of that waiting for the device.
+    waited: Duration,
 }
 
 /// Longest time for running every copy once before the first slice. One run is always made: it
@@ -198,8 +227,10 @@ impl Rotation {
             let own = if i == 0 { inputs.clone() } else { inputs.deep_clone() };
             backend.prepare(&case.problem, &own)
         });
-        let entries_prepared = prepared.collect::<Result<_, _>>()?;
-        let mut rotation = Rotation { entries: entries_prepared, inputs, fingerprint, next: 0, last: None };
+        let prepared: Vec<_> = prepared.collect::<Result<_, _>>()?;
+        let stopwatch = prepared.first().and_then(|entry| entry.stopwatch());
+        let mut rotation =
+            Rotation { entries: prepared, inputs, fingerprint, stopwatch, next: 0, last: None };
         let start = Instant::now();
         for _ in 0..entries {
             rotation.step()?;
@@ -211,19 +242,29 @@ impl Rotation {
         Ok(rotation)
     }
 
+    fn clock(&self) -> Clock {
+        if self.stopwatch.is_some() { Clock::CudaEvent } else { Clock::Wall }
+    }
+
     /// The time of `timed` iterations and one sync, after `untimed` iterations and one sync.
-    fn run(&mut self, untimed: u64, timed: u64) -> Result<Duration, Refusal> {
+    fn run(&mut self, untimed: u64, timed: u64) -> Result<Lap, Refusal> {
         for _ in 0..untimed {
             self.step()?;
         }
         // Copies on a device share its queue: a sync of one is a sync of all.
         self.last()?.sync()?;
+        if let Some(stopwatch) = &mut self.stopwatch {
+            stopwatch.start()?;
+        }
         let start = Instant::now();
         for _ in 0..timed {
             self.step()?;
         }
+        let enqueued = start.elapsed();
+        let of_device = self.stopwatch.as_mut().map(|stopwatch| stopwatch.stop()).transpose()?;
         self.last()?.sync()?;
-        Ok(start.elapsed())
+        let of_host = start.elapsed();
+        Ok(Lap { elapsed: of_device.unwrap_or(of_host), waited: of_host - enqueued })
     }
 
     /// One iteration. The black box stands for a caller that may have changed the inputs and may
@@ -250,176 +291,4 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::borrow::Cow;
-    use std::io::{BufReader, PipeReader, PipeWriter, pipe};
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::thread::JoinHandle;
-
-    use touchstone_kernels::host::HostPrepared;
-    use touchstone_kernels::{BackendInfo, Declaration, Problem};
-
-    use super::*;
-
-    /// Copies its first operand and counts its runs; answers for softmax f32 only.
-    struct Copying {
-        id: BackendId,
-        runs: Arc<AtomicUsize>,
-    }
-
-    impl Backend for Copying {
-        fn id(&self) -> &BackendId {
-            &self.id
-        }
-
-        fn info(&self) -> BackendInfo {
-            BackendInfo { version: "1 %".into(), device: "a b".into(), isa: "none".into(), threads: 1 }
-        }
-
-        fn supports(&self, problem: &Problem) -> Support {
-            if problem.name() == "softmax" {
-                return Support::Yes;
-            }
-            Support::No(Cow::Borrowed("only softmax"))
-        }
-
-        fn declares(&self, _: &Problem) -> Declaration {
-            Declaration::strict("copy")
-        }
-
-        fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
-            let runs = Arc::clone(&self.runs);
-            Ok(Box::new(HostPrepared::new(problem, inputs, move |inputs, outputs| {
-                let x = inputs.slice::<f32>("x")?;
-                assert!(x.len() != 13, "thirteen elements");
-                outputs.slice_mut::<f32>("out")?.copy_from_slice(x);
-                runs.fetch_add(1, Ordering::Relaxed);
-                Ok(())
-            })))
-        }
-    }
-
-    /// A worker on a thread, and the driver's ends of its pipes.
-    struct Conversation {
-        to: PipeWriter,
-        from: BufReader<PipeReader>,
-        runs: Arc<AtomicUsize>,
-        thread: JoinHandle<Result<(), WorkerError>>,
-    }
-
-    impl Conversation {
-        fn start() -> Self {
-            let (input, to) = pipe().unwrap();
-            let (from, output) = pipe().unwrap();
-            let runs = Arc::new(AtomicUsize::new(0));
-            let mut registry = Registry::empty();
-            registry.add(Copying { id: BackendId::new("copying/cpu"), runs: Arc::clone(&runs) });
-            let thread =
-                std::thread::spawn(move || serve(&registry, "copying", BufReader::new(input), output));
-            let mut conversation = Conversation { to, from: BufReader::new(from), runs, thread };
-            let greeting: Greeting = conversation.line().parse().unwrap();
-            assert_eq!(greeting.backend.as_str(), "copying/cpu");
-            assert_eq!((greeting.info.version.as_str(), greeting.info.device.as_str()), ("1 %", "a b"));
-            conversation
-        }
-
-        fn line(&mut self) -> String {
-            let mut line = String::new();
-            self.from.read_line(&mut line).unwrap();
-            assert_eq!(line.pop(), Some('\n'));
-            line
-        }
-
-        fn say(&mut self, request: &str) -> Response {
-            writeln!(self.to, "{request}").unwrap();
-            self.line().parse().unwrap()
-        }
-
-        fn error(&mut self, request: &str) -> String {
-            match self.say(request) {
-                Response::Error { message } => message,
-                response => panic!("{request}: {response}"),
-            }
-        }
-
-        fn runs(&self) -> usize {
-            self.runs.swap(0, Ordering::Relaxed)
-        }
-    }
-
-    #[test]
-    fn a_whole_conversation() {
-        let mut worker = Conversation::start();
-        let directory = tempfile::tempdir().unwrap();
-        let case: Case = "softmax f32 shape=4x16 fill=normal seed=7".parse().unwrap();
-
-        let Response::Prepared(ready) = worker.say(&format!("prepare 3 {case}")) else { panic!() };
-        assert_eq!((ready.entries, ready.bytes), (3, 3 * 2 * 4 * 16 * 4));
-        assert_eq!(ready.declaration, Declaration::strict("copy"));
-        assert_eq!(worker.runs(), 3, "every copy has run once");
-
-        assert!(matches!(worker.say("run 1 10"), Response::Ran { ns: 1.. }));
-        assert_eq!(worker.runs(), 11);
-
-        let path = directory.path().join("a%b c.safetensors");
-        let request = Request::Outputs { path: path.to_string_lossy().into_owned() };
-        assert_eq!(worker.say(&request.to_string()), Response::Wrote { tensors: 1 });
-        let outputs = exchange::read(&path, &case.problem).unwrap();
-        assert_eq!(outputs.get("out"), case.inputs().get("x"), "the inputs follow from the text");
-
-        assert_eq!(worker.say("release"), Response::Released);
-        assert_eq!(worker.error("run 1 10"), "nothing is prepared");
-        assert_eq!(worker.say("quit"), Response::Bye);
-        worker.thread.join().unwrap().unwrap();
-    }
-
-    #[test]
-    fn errors_are_answers_and_the_worker_lives_on() {
-        let mut worker = Conversation::start();
-        assert_eq!(worker.error("run 0 1"), "nothing is prepared");
-        assert!(worker.error("dance").contains("prepare, run, outputs"));
-        assert!(worker.error("prepare 1 softmax f32").contains("'shape' is missing"));
-        assert!(worker.error("prepare 1 softmax f99 shape=4").contains("f99"));
-        assert!(worker.error("prepare 1 softmax f16 shape=4").contains("expected"), "wrong operand type");
-        let unsupported = Response::Unsupported { reason: "only softmax".into() };
-        assert_eq!(worker.say("prepare 1 silu f32 shape=4"), unsupported);
-        worker.to.write_all(b"\xff\xfe\n").unwrap();
-        assert!(matches!(worker.line().parse(), Ok(Response::Error { .. })));
-
-        assert!(worker.error("prepare 1 softmax f32 shape=13").contains("panicked: thirteen elements"));
-        assert_eq!(worker.error("run 0 1"), "nothing is prepared");
-        assert!(matches!(worker.say("prepare 1 softmax f32 shape=4x4"), Response::Prepared(_)));
-        assert!(worker.error("outputs /no/such/place/x").contains("/no/such/place/x"));
-        assert!(matches!(worker.say("run 0 1"), Response::Ran { .. }));
-
-        drop(worker.to);
-        worker.thread.join().unwrap().unwrap();
-    }
-
-    #[test]
-    fn copies_take_turns_across_slices() {
-        let registry = {
-            let mut registry = Registry::empty();
-            registry.add(Copying { id: BackendId::new("copying"), runs: Arc::default() });
-            registry
-        };
-        let case: Case = "softmax f32 shape=4".parse().unwrap();
-        let backend = registry.find("copying").unwrap();
-        let mut rotation = Rotation::prepare(backend.as_ref(), &case, 3).unwrap();
-        let mut last = Vec::new();
-        for _ in 0..4 {
-            rotation.run(1, 1).unwrap();
-            last.push(rotation.last);
-        }
-        assert_eq!(last, [Some(1), Some(0), Some(2), Some(1)]);
-    }
-
-    #[test]
-    fn an_unknown_backend_is_named_with_those_present() {
-        let mut registry = Registry::empty();
-        registry.add(Copying { id: BackendId::new("copying"), runs: Arc::default() });
-        let error = serve(&registry, "missing", &b""[..], io::sink()).unwrap_err();
-        assert_eq!(error.to_string(), "no backend 'missing' here; present: copying");
-    }
-}
+mod tests;

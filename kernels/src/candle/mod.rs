@@ -13,7 +13,10 @@
 
 mod activation;
 mod attention;
+#[cfg(feature = "candle-cuda")]
+mod events;
 mod norm;
+mod peaks;
 mod rope;
 mod softmax;
 
@@ -22,6 +25,7 @@ use std::sync::OnceLock;
 use candle_core::{DType, Device, Tensor};
 
 use crate::backend::{Backend, BackendId, BackendInfo, Declaration, Prepared, Support};
+use crate::device::{DevicePeaks, Probe, Stopwatch};
 use crate::dtype::{ElementType, Scalar};
 use crate::error::BackendError;
 use crate::op::Op;
@@ -184,6 +188,13 @@ impl Backend for Candle {
             results: Vec::new(),
         }))
     }
+
+    fn peaks(&self) -> Result<Option<DevicePeaks>, BackendError> {
+        match self.place {
+            Place::Cpu => Ok(None),
+            Place::Cuda(_) | Place::Metal => peaks::measure(self.device()?, Probe::DEVICE).map(Some),
+        }
+    }
 }
 
 /// One run of a problem whose operands are on the device: its results, in order.
@@ -211,6 +222,14 @@ impl Prepared for CandlePrepared {
     fn outputs(&mut self) -> Result<Outputs, BackendError> {
         let tensors = self.results.iter().map(download).collect::<Result<_, _>>()?;
         Ok(Outputs::new(&self.problem, tensors)?)
+    }
+
+    fn stopwatch(&self) -> Option<Box<dyn Stopwatch>> {
+        #[cfg(feature = "candle-cuda")]
+        if let Device::Cuda(device) = &self.device {
+            return Some(Box::new(events::Events::new(device)));
+        }
+        None
     }
 }
 

@@ -7,6 +7,10 @@
 //! Masks are built by `prepare` from positions and the operands `mask`, `lengths` and `slopes`, as
 //! models build them once for all their layers. A `mask` operand alone is handed over as it is, and
 //! libtorch converts a boolean one in every call.
+//!
+//! SDPA chooses among several kernels. Which one, [`Declaration::path`] says; on a GPU libtorch is
+//! asked when the problem is prepared. A [`Kernel`] can be asked for by itself where `tch` binds it:
+//! flash attention and cuDNN's on a GPU are not bound, so they run only where libtorch chooses them.
 
 use std::ops::Range;
 
@@ -14,10 +18,57 @@ use tch::{Device, Kind, TchError, Tensor as Torch};
 
 use super::convert::{Operands, kind, sizes};
 use super::{Step, reused};
-use crate::backend::{Declaration, Rounded};
+use crate::backend::{Declaration, Rounded, Support};
 use crate::dtype::DType;
 use crate::error::BackendError;
 use crate::op::attention::{Attention, Mask};
+
+/// A kernel of SDPA that can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kernel {
+    /// The tiled one for CPUs.
+    Flash,
+    /// The tiled one for GPUs that came from xFormers.
+    Efficient,
+    /// Matrix products and a softmax.
+    Math,
+}
+
+impl Kernel {
+    /// Those of a device.
+    pub(super) fn of(device: Device) -> [Kernel; 2] {
+        match device {
+            Device::Cpu => [Kernel::Flash, Kernel::Math],
+            _ => [Kernel::Efficient, Kernel::Math],
+        }
+    }
+
+    /// Its name in SDPA.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Kernel::Flash => "flash",
+            Kernel::Efficient => "efficient",
+            Kernel::Math => "math",
+        }
+    }
+
+    /// Whether it computes a problem.
+    pub(super) fn supports(self, spec: &Attention, dtype: DType, device: Device) -> Support {
+        let path = Path::of(spec, dtype, device);
+        if path == Path::Composed {
+            return Support::No("beyond SDPA: composed, so no kernel of SDPA runs".into());
+        }
+        match self {
+            Kernel::Flash if path != Path::Flash => Support::No(
+                "SDPA's flash kernel for CPUs takes K and V of one head size, and no empty tensors".into(),
+            ),
+            Kernel::Efficient if spec.group() > 1 => {
+                Support::No("SDPA's efficient kernel wants as many heads in K and V as in Q".into())
+            }
+            _ => Support::Yes,
+        }
+    }
+}
 
 /// How a problem is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,12 +103,20 @@ impl Path {
 
 /// The tiled kernels round the probabilities to the storage type before they meet V. The one for
 /// CPUs works on bf16 by instructions that flush subnormals.
-pub(super) fn declares(spec: &Attention, dtype: DType, device: Device) -> Declaration {
-    let path = Path::of(spec, dtype, device);
+pub(super) fn declares(
+    spec: &Attention,
+    dtype: DType,
+    device: Device,
+    kernel: Option<Kernel>,
+) -> Declaration {
+    let path = match (Path::of(spec, dtype, device), kernel) {
+        (Path::Flash | Path::Gpu, Some(Kernel::Math)) => Path::Math,
+        (path, _) => path,
+    };
     let declaration = match path {
         Path::Flash => Declaration::library("sdpa flash"),
         Path::Math => Declaration::library("sdpa math"),
-        Path::Gpu => Declaration::library("sdpa"),
+        Path::Gpu => Declaration::library(kernel.map_or("sdpa", |_| "sdpa efficient")),
         Path::Composed => reused("composed: matmul, softmax, matmul in f32"),
     };
     match path {
@@ -70,21 +129,73 @@ pub(super) fn declares(spec: &Attention, dtype: DType, device: Device) -> Declar
     }
 }
 
-pub(super) fn prepare(spec: &Attention, operands: &Operands) -> Result<Step, BackendError> {
+/// The step, and the kernel that runs where only libtorch knows it.
+pub(super) fn prepare(
+    spec: &Attention,
+    operands: &Operands,
+    kernel: Option<Kernel>,
+) -> Result<(Step, Option<&'static str>), BackendError> {
     // A user's cache is a larger buffer, of which libtorch gets a view.
     let in_use = |x: Torch| x.f_narrow(2, 0, spec.kv_len as i64);
     let (q, k, v) = (operands.get("q")?, in_use(operands.get("k")?)?, in_use(operands.get("v")?)?);
-    if Path::of(spec, operands.dtype, operands.device) == Path::Composed {
+    let path = Path::of(spec, operands.dtype, operands.device);
+    if path == Path::Composed {
         let mut attention = Composed::new(spec, operands, [q, k, v])?;
-        return Ok(Box::new(move |out| attention.run(out)));
+        return Ok((Box::new(move |out| attention.run(out)), None));
     }
     let (mask, is_causal) = sdpa_mask(spec, operands)?;
     let (scale, grouped) = (f64::from(spec.scale), spec.group() > 1);
-    Ok(Box::new(move |out| {
+    let chosen = match (path, kernel) {
+        (Path::Gpu, None) => Some(choice(&q, &k, &v, mask.as_ref(), is_causal, scale, grouped)?),
+        _ => None,
+    };
+    let step = move |out: &mut [Torch]| {
         let mask = mask.as_ref();
-        out[0] = Torch::f_scaled_dot_product_attention(&q, &k, &v, mask, 0.0, is_causal, scale, grouped)?;
+        out[0] = match kernel {
+            None => Torch::f_scaled_dot_product_attention(&q, &k, &v, mask, 0.0, is_causal, scale, grouped)?,
+            Some(Kernel::Math) => {
+                let unused = None::<&Torch>;
+                let (out, _) = Torch::f_internal_scaled_dot_product_attention_math(
+                    &q, &k, &v, mask, 0.0, is_causal, unused, scale, grouped,
+                )?;
+                out
+            }
+            Some(Kernel::Flash) => {
+                let (out, _) = Torch::f_internal_scaled_dot_product_flash_attention_for_cpu(
+                    &q, &k, &v, 0.0, is_causal, mask, scale,
+                )?;
+                out
+            }
+            Some(Kernel::Efficient) => {
+                let (out, ..) = Torch::f_internal_scaled_dot_product_efficient_attention(
+                    &q, &k, &v, mask, false, 0.0, is_causal, scale,
+                )?;
+                out
+            }
+        };
         Ok(())
-    }))
+    };
+    Ok((Box::new(step), chosen))
+}
+
+/// The kernel that SDPA chooses, by its numbers in `SDPBackend`.
+fn choice(
+    q: &Torch,
+    k: &Torch,
+    v: &Torch,
+    mask: Option<&Torch>,
+    is_causal: bool,
+    scale: f64,
+    grouped: bool,
+) -> Result<&'static str, TchError> {
+    let number = Torch::f_internal_fused_sdp_choice(q, k, v, mask, 0.0, is_causal, scale, grouped)?;
+    Ok(match number {
+        0 => "sdpa math",
+        1 => "sdpa flash",
+        2 => "sdpa efficient",
+        3 => "sdpa cudnn",
+        _ => "sdpa, by a kernel without a name",
+    })
 }
 
 /// What SDPA is given: a mask, or whether it is to mask causally (top-left).
@@ -367,9 +478,6 @@ mod tests {
     use crate::operands::Inputs;
     use crate::problem::Problem;
 
-    /// SDPA's own name of its tiled kernel in `SDPBackend`; 0 is the composition.
-    const FLASH: i64 = 1;
-
     #[test]
     fn path_is_the_one_that_libtorch_chooses() {
         for dtype in DType::ALL {
@@ -396,18 +504,11 @@ mod tests {
                 let operands = Operands { host: &host, device: Device::Cpu, dtype };
                 let in_use = |name| operands.get(name).unwrap().narrow(2, 0, spec.kv_len as i64);
                 let (mask, is_causal) = sdpa_mask(spec, &operands).unwrap();
-                let choice = Torch::f_internal_fused_sdp_choice(
-                    &operands.get("q").unwrap(),
-                    &in_use("k"),
-                    &in_use("v"),
-                    mask.as_ref(),
-                    0.0,
-                    is_causal,
-                    f64::from(spec.scale),
-                    spec.group() > 1,
-                );
-                let expected = if choice.unwrap() == FLASH { Path::Flash } else { Path::Math };
-                assert_eq!(Path::of(spec, dtype, Device::Cpu), expected, "{problem}");
+                let (scale, grouped) = (f64::from(spec.scale), spec.group() > 1);
+                let q = operands.get("q").unwrap();
+                let chosen = choice(&q, &in_use("k"), &in_use("v"), mask.as_ref(), is_causal, scale, grouped);
+                let declared = declares(spec, dtype, Device::Cpu, None).path;
+                assert_eq!(declared, chosen.unwrap(), "{problem}");
             }
         }
     }

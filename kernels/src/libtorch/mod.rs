@@ -20,20 +20,24 @@ mod activation;
 mod attention;
 mod convert;
 mod norm;
+mod peaks;
 mod rope;
 mod softmax;
 
+use std::borrow::Cow;
 use std::panic::catch_unwind;
 use std::sync::{Once, OnceLock};
 
 use tch::{Cuda, Device, TchError, Tensor as Torch};
 
 use crate::backend::{Allocation, Backend, BackendId, BackendInfo, Declaration, Prepared, Support};
+use crate::device::{DevicePeaks, Probe};
 use crate::error::BackendError;
 use crate::op::Op;
 use crate::operands::{Inputs, Outputs};
 use crate::problem::Problem;
 use crate::registry::{Registry, nvidia_driver};
+use attention::Kernel;
 use convert::Operands;
 
 /// The version that `tch` 0.24 is made for; its build fails with any other. The library itself
@@ -54,12 +58,24 @@ pub struct LibTorch {
     id: BackendId,
     device: Device,
     threads: usize,
+    /// The one kernel of SDPA that this backend is for.
+    kernel: Option<Kernel>,
 }
 
 impl LibTorch {
     /// libtorch on the CPU with that many threads.
     pub fn cpu(threads: usize) -> Self {
-        LibTorch { id: BackendId::new("libtorch/cpu"), device: Device::Cpu, threads }
+        LibTorch { id: BackendId::new("libtorch/cpu"), device: Device::Cpu, threads, kernel: None }
+    }
+
+    /// This, and each kernel of its SDPA by itself.
+    fn with_choices(self) -> impl Iterator<Item = Self> {
+        let LibTorch { device, threads, .. } = self;
+        let choices = Kernel::of(device).map(|kernel| {
+            let id = format!("{}/{}", self.id, kernel.name()).parse().ok()?;
+            Some(LibTorch { id, device, threads, kernel: Some(kernel) })
+        });
+        std::iter::once(self).chain(choices.into_iter().flatten())
     }
 
     /// libtorch on each CUDA device.
@@ -77,7 +93,7 @@ impl LibTorch {
         }
         let backend = |n| {
             let id = format!("libtorch/cuda:{n}").parse().ok()?;
-            Some(LibTorch { id, device: Device::Cuda(n), threads })
+            Some(LibTorch { id, device: Device::Cuda(n), threads, kernel: None })
         };
         Ok((0..Cuda::device_count() as usize).filter_map(backend).collect())
     }
@@ -92,9 +108,11 @@ pub(crate) fn register(registry: &mut Registry, threads: usize) {
             let _ = catch_unwind(|| tch::set_num_interop_threads(1));
         }
     });
-    registry.add(LibTorch::cpu(threads));
+    LibTorch::cpu(threads).with_choices().for_each(|backend| registry.add(backend));
     match LibTorch::cuda(threads) {
-        Ok(backends) => backends.into_iter().for_each(|backend| registry.add(backend)),
+        Ok(backends) => {
+            backends.into_iter().flat_map(LibTorch::with_choices).for_each(|backend| registry.add(backend));
+        }
         Err(reason) => registry.add_absent("libtorch/cuda:0", reason),
     }
 }
@@ -121,6 +139,12 @@ impl Backend for LibTorch {
 
     /// Nearly everything is there or can be composed.
     fn supports(&self, problem: &Problem) -> Support {
+        if let Some(kernel) = self.kernel {
+            return match &problem.op {
+                Op::Attention(spec) => kernel.supports(spec, problem.dtype, self.device),
+                _ => Support::No("this backend is one kernel of libtorch's attention".into()),
+            };
+        }
         match &problem.op {
             Op::BatchNorm(spec) => norm::batch_norm_supports(spec),
             Op::InstanceNorm(spec) => norm::instance_norm_supports(spec),
@@ -132,7 +156,7 @@ impl Backend for LibTorch {
     fn declares(&self, problem: &Problem) -> Declaration {
         let dtype = problem.dtype;
         match &problem.op {
-            Op::Attention(spec) => attention::declares(spec, dtype, self.device),
+            Op::Attention(spec) => attention::declares(spec, dtype, self.device, self.kernel),
             Op::Softmax(spec) => softmax::declares(spec, dtype),
             Op::LayerNorm(_) => norm::layer_norm_declares(),
             Op::RmsNorm(spec) => norm::rms_norm_declares(spec, dtype),
@@ -149,8 +173,12 @@ impl Backend for LibTorch {
         let _no_grad = tch::no_grad_guard();
         use_threads(self.threads);
         let operands = Operands { host: inputs, device: self.device, dtype: problem.dtype };
+        let mut path = None;
         let step = match &problem.op {
-            Op::Attention(spec) => attention::prepare(spec, &operands),
+            Op::Attention(spec) => attention::prepare(spec, &operands, self.kernel).map(|(step, chosen)| {
+                path = chosen;
+                step
+            }),
             Op::Softmax(spec) => softmax::prepare(spec, &operands),
             Op::LayerNorm(spec) => norm::layer_norm(spec, &operands),
             Op::RmsNorm(spec) => norm::rms_norm(spec, &operands),
@@ -168,9 +196,17 @@ impl Backend for LibTorch {
             problem: problem.clone(),
             device: self.device,
             threads: self.threads,
+            path,
             step,
             results,
         }))
+    }
+
+    fn peaks(&self) -> Result<Option<DevicePeaks>, BackendError> {
+        match self.device {
+            Device::Cuda(_) => peaks::measure(self.device, Probe::DEVICE).map(Some),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -179,6 +215,7 @@ struct OnDevice {
     problem: Problem,
     device: Device,
     threads: usize,
+    path: Option<&'static str>,
     step: Step,
     results: Vec<Torch>,
 }
@@ -191,12 +228,7 @@ impl Prepared for OnDevice {
     }
 
     fn sync(&mut self) -> Result<(), BackendError> {
-        let Device::Cuda(n) = self.device else { return Ok(()) };
-        // tch has no version of this that returns its error: it panics when a kernel has failed.
-        catch_unwind(|| Cuda::synchronize(n as i64)).map_err(|_| BackendError::Library {
-            library: "libtorch",
-            message: format!("synchronizing cuda:{n} failed: an earlier kernel went wrong"),
-        })
+        synchronize(self.device)
     }
 
     fn outputs(&mut self) -> Result<Outputs, BackendError> {
@@ -204,6 +236,20 @@ impl Prepared for OnDevice {
         let tensors = results.iter().zip(&self.results).map(|(r, tensor)| convert::download(r, tensor));
         Ok(Outputs::new(&self.problem, tensors.collect::<Result<_, _>>()?)?)
     }
+
+    fn path(&self) -> Option<Cow<'static, str>> {
+        self.path.map(Cow::Borrowed)
+    }
+}
+
+/// Returns when all that has been enqueued on a device is done.
+fn synchronize(device: Device) -> Result<(), BackendError> {
+    let Device::Cuda(n) = device else { return Ok(()) };
+    // tch has no version of this that returns its error: it panics when a kernel has failed.
+    catch_unwind(|| Cuda::synchronize(n as i64)).map_err(|_| BackendError::Library {
+        library: "libtorch",
+        message: format!("synchronizing cuda:{n} failed: an earlier kernel went wrong"),
+    })
 }
 
 /// Loads libtorch's kernels for CUDA, which register themselves. They are a library of their own, several

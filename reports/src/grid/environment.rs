@@ -27,24 +27,20 @@ pub fn backends(environment: &Environment) -> Option<Grid> {
 /// The measured limits, one row per thread count.
 #[must_use]
 pub fn limits(environment: &Environment) -> Option<Grid> {
-    let figures = [
-        "FMA GFLOP/s",
-        "read GB/s",
-        "copy GB/s",
-        "non-temporal copy GB/s",
-        "cache read GB/s",
-        "cache copy GB/s",
-    ];
-    let mut headings = vec![Heading::words("threads")];
+    let figures =
+        ["GFLOP/s", "read GB/s", "copy GB/s", "non-temporal copy GB/s", "cache read GB/s", "cache copy GB/s"];
+    let mut headings = vec![Heading::words("threads or device")];
     headings.extend(figures.map(Heading::figures));
-    let mut grid = Grid::new("Measured limits", "", headings);
+    let note =
+        "Arithmetic by fused multiply-adds of f32; on a device by matrix products, of the fastest type.";
+    let mut grid = Grid::new("Measured limits", note, headings);
     for limits in &environment.roofline {
         let name = match limits.device.as_str() {
             "" | "cpu" => limits.threads.to_string(),
-            device => format!("{} ({device})", limits.threads),
+            device => device.to_owned(),
         };
         let values = [
-            limits.fma_gflops,
+            limits.peak_gflops(),
             limits.read_gb_s,
             limits.copy_gb_s,
             limits.nt_copy_gb_s,

@@ -58,13 +58,15 @@ pub fn overview(
     }
     add("errors".into(), None, error_over_bound("Error over bound, cases per backend", records, palette)?);
     let limits: &[RooflineEntry] = environment.map_or(&[], |e| &e.roofline);
-    for limits in limits.iter().filter(|limits| matches!(limits.device.as_str(), "" | "cpu")) {
-        let title = match limits.threads {
-            1 => "Roofline, 1 thread".to_owned(),
-            n => format!("Roofline, {n} threads"),
+    for limits in limits {
+        let (place, threads) = match (limits.device.as_str(), limits.threads) {
+            ("" | "cpu", 1) => ("1 thread".to_owned(), Some(1)),
+            ("" | "cpu", n) => (format!("{n} threads"), Some(n)),
+            (device, _) => (device.to_owned(), None),
         };
-        let plot = roofline(&title, records, limits, palette)?;
-        add(format!("roofline-{}", limits.threads), Some(limits.threads), plot);
+        let plot = roofline(&format!("Roofline, {place}"), records, limits, palette)?;
+        let name = threads.map_or_else(|| place.replace(':', "-"), |n| n.to_string());
+        add(format!("roofline-{name}"), threads, plot);
     }
     Ok(pictures)
 }

@@ -29,7 +29,7 @@ pub fn roofline(
 ) -> Result<Option<Plot>, PlotError> {
     let points: Vec<(&Record, f64, f64)> = records
         .iter()
-        .filter(|r| r.threads == limits.threads && r.flops > 0 && r.bytes > 0)
+        .filter(|r| limits.applies_to(r) && r.flops > 0 && r.bytes > 0)
         .filter_map(|r| {
             let median = r.median_ns.filter(|ns| *ns > 0)? as f64;
             Some((r, r.flops as f64 / r.bytes as f64, r.flops as f64 / median))
@@ -45,7 +45,7 @@ pub fn roofline(
     .filter_map(|(name, slope)| Some((name, slope.filter(|s| *s > 0.0)?)))
     .collect();
     slopes.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let Some(peak) = limits.fma_gflops.filter(|peak| *peak > 0.0) else {
+    let Some(peak) = limits.peak_gflops().filter(|peak| *peak > 0.0) else {
         return Ok(None);
     };
     if points.is_empty() || slopes.is_empty() {

@@ -51,8 +51,9 @@ pub enum StoreError {
         /// Its name in the file.
         found: String,
     },
-    /// The row was written with a schema this program does not know.
-    #[error("{}:{line}: schema version {found}, this program reads {SCHEMA_VERSION}", path.display())]
+    /// The row was written with a schema this program does not know, or another than the header.
+    #[error("{}:{line}: schema version {found}, expected {expected} by its header; \
+             this program reads 1 to {SCHEMA_VERSION}", path.display())]
     Schema {
         /// The file.
         path: PathBuf,
@@ -60,6 +61,8 @@ pub enum StoreError {
         line: u64,
         /// The version as it was found.
         found: String,
+        /// That of the file's header.
+        expected: u32,
     },
     /// The last row stops in the middle, as a crash or a full disk leaves it.
     #[error(

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::lines::{complete_prefix, line_at};
 use super::{RECORDS_FILE, SAMPLES_FILE, StoreError};
-use crate::columns::{self, COLUMNS, Kind};
+use crate::columns::{self, COLUMNS, Kind, version_with};
 use crate::record::{Record, SCHEMA_VERSION};
 use crate::sample::{SAMPLE_COLUMNS, SampleRow};
 use crate::status::Status;
@@ -71,30 +71,42 @@ pub fn read_table(path: &Path) -> Result<Vec<Record>, StoreError> {
     read_table_from(&file, &bytes)
 }
 
-/// Reads records from bytes; `file` is only for messages.
+/// Reads records from bytes; `file` is only for messages. Those of an older version of the schema
+/// become records of this one, whose new columns are empty.
 ///
 /// # Errors
 /// As [`read_records`].
 pub fn read_table_from(file: &Path, bytes: &[u8]) -> Result<Vec<Record>, StoreError> {
-    let names = COLUMNS.map(|column| column.name);
+    let (version, columns) = version_with(header_width(bytes));
+    let names: Vec<_> = columns.iter().map(|column| column.name).collect();
     let rows: Vec<(u64, Record)> = rows(file, bytes, &names, &|line, row: &StringRecord| {
-        let version = row.get(0).unwrap_or_default();
-        if version.parse() == Ok(SCHEMA_VERSION) {
+        let found = row.get(0).unwrap_or_default();
+        if found.parse() == Ok(version) {
             return Ok(());
         }
         // A damaged number is not a version.
-        Err(if version.parse::<u32>().is_ok() {
-            StoreError::Schema { path: file.to_owned(), line, found: version.to_owned() }
+        Err(if found.parse::<u32>().is_ok() {
+            StoreError::Schema { path: file.to_owned(), line, found: found.to_owned(), expected: version }
         } else {
-            cell(file, line, "schema", Kind::Integer.expected(), version)
+            cell(file, line, "schema", Kind::Integer.expected(), found)
         })
     })?;
     rows.into_iter()
-        .map(|(line, record)| match record.validate() {
-            Ok(()) => Ok(record),
-            Err(source) => Err(StoreError::Row { path: file.to_owned(), line, source: Box::new(source) }),
+        .map(|(line, record)| {
+            let record = Record { schema: SCHEMA_VERSION, ..record };
+            match record.validate() {
+                Ok(()) => Ok(record),
+                Err(source) => Err(StoreError::Row { path: file.to_owned(), line, source: Box::new(source) }),
+            }
         })
         .collect()
+}
+
+/// The columns that a file's first line names.
+pub(super) fn header_width(bytes: &[u8]) -> usize {
+    let mut header = StringRecord::new();
+    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
+    reader.read_record(&mut header).map_or(0, |_| header.len())
 }
 
 /// Reads the raw samples of run directories or sample files, concatenated. A directory or a

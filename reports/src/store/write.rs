@@ -9,7 +9,7 @@ use csv::WriterBuilder;
 use serde::Serialize;
 
 use super::lines::complete_prefix;
-use super::read::{read, read_samples_from, read_table_from};
+use super::read::{header_width, read, read_samples_from, read_table_from};
 use super::{RECORDS_FILE, SAMPLES_FILE, StoreError, write_whole};
 use crate::columns::COLUMNS;
 use crate::record::{Record, RowKey};
@@ -60,6 +60,12 @@ impl RunWriter {
         let bytes = whole_rows(&path)?;
         let earlier = read_table_from(&path, &bytes)?;
         let done: HashSet<_> = earlier.iter().map(Record::key).collect();
+        if header_width(&bytes) != COLUMNS.len() {
+            // Of an older version: rows of two versions cannot stand in one file.
+            let mut text = line_of(COLUMNS.map(|column| column.name).as_slice());
+            earlier.iter().for_each(|record| text.extend(line_of(record)));
+            write_whole(&path, &text)?;
+        }
 
         let path = dir.join(SAMPLES_FILE);
         let mut text = line_of(&SAMPLE_COLUMNS);

@@ -1,6 +1,7 @@
 //! The driver against workers written in shell.
 
 use super::*;
+use crate::accelerator::Reading;
 use crate::timing::sampler::{Effort, sample};
 
 const GREETING: &str = "echo touchstone-worker 1 backend=shell threads=2 isa=none version=1 device=sh";
@@ -122,4 +123,51 @@ fn dropping_kills() {
     let pid = worker.pid();
     drop(worker);
     assert!(!alive(pid));
+}
+
+/// Sensors that say what a list says, and the last of it for ever.
+#[derive(Debug)]
+struct Listed(Mutex<VecDeque<Reading>>);
+
+impl Sensors for Listed {
+    fn read(&self) -> Reading {
+        let mut readings = self.0.lock().unwrap();
+        if readings.len() > 1 { readings.pop_front().unwrap() } else { readings[0].clone() }
+    }
+}
+
+#[test]
+fn a_hot_device_contaminates_its_slices() {
+    let script = format!(
+        "{GREETING}; while read -r request rest; do case $request in
+           prepare) echo prepared entries=1 bytes=8 contract=normwise probabilities=f32 tables=f32 \
+                    flushes_subnormals=false allocation=per_call path=sh clock=cuda_event;;
+           run) sleep 0.003; echo ran 2000000 waited=100000;;
+         esac; done"
+    );
+    let mut worker = Worker::spawn(&shell(&script)).unwrap();
+    assert!(worker.device_health().is_none(), "nothing to read");
+    let cool = Reading { clock_mhz: Some(1980.0), throttle: vec![Throttle::PowerCap], ..Reading::default() };
+    let hot = Reading {
+        clock_mhz: Some(1200.0),
+        throttle: vec![Throttle::Thermal],
+        memory: Some(9),
+        ..cool.clone()
+    };
+    worker.watch(Arc::new(Listed(Mutex::new([cool.clone(), hot.clone(), cool].into()))));
+    let case: Case = "softmax f32 shape=1".parse().unwrap();
+    let Readiness::Ready(ready) = worker.prepare(&case, 1).unwrap() else { panic!() };
+    assert_eq!(ready.clock.to_string(), "cuda_event");
+    let mut throttled = Vec::new();
+    for _ in 0..3 {
+        assert_eq!(worker.run(0, 1).unwrap(), 2_000_000);
+        throttled.push(worker.is_throttled());
+    }
+    assert_eq!(throttled, [false, true, false]);
+    let health = worker.device_health().unwrap();
+    assert_eq!((health.clock_mhz, health.memory), (Some(1200.0), Some(9)));
+    assert_eq!(health.throttle_words(), "power cap, thermal");
+    assert!((worker.waiting_share().unwrap() - 0.05).abs() < 1e-12);
+    worker.prepare(&case, 1).unwrap();
+    assert_eq!(worker.waiting_share(), None, "each case has its own");
 }

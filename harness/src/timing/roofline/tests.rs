@@ -127,3 +127,22 @@ fn this_machine() {
         start.elapsed().as_secs_f64()
     );
 }
+
+#[test]
+fn a_device_is_held_against_its_own_rates() {
+    let peaks = DevicePeaks { copy_gb_s: 4000.0, f32_gflops: 5e4, f16_gflops: 7e5, bf16_gflops: 8e5 };
+    let limit = |problem: &str, copies| {
+        let problem: Problem = problem.parse().unwrap();
+        let working_set = copies * crate::timing::pool::footprint(&problem);
+        device_limit(Demand::from(&problem), working_set, problem.dtype, &peaks, "cuda:0")
+    };
+    let softmax = limit("softmax f32 shape=16384x8192", 1).unwrap();
+    assert_eq!(softmax.name, "cuda:0 copy");
+    assert!((softmax.seconds - 2.0 * 4.0 * (1_u64 << 27) as f64 / 4e12).abs() < 1e-9, "{softmax:?}");
+    let prefill = limit("attention bf16 h=16 lq=4096 d=128", 1).unwrap();
+    assert_eq!(prefill.name, "cuda:0 matmul");
+    assert!((prefill.seconds - 4.0 * 16.0 * 4096.0 * 4096.0 * 128.0 / 8e14).abs() < 1e-9, "{prefill:?}");
+    // What a cache may hold is not held against memory.
+    assert_eq!(limit("softmax f32 shape=1024x1024", 1), None);
+    assert_eq!(limit("softmax f32 shape=1024x1024", 64).unwrap().name, "cuda:0 copy");
+}
