@@ -149,6 +149,10 @@ pub(super) fn prepare(
         (Path::Gpu, None) => Some(choice(&q, &k, &v, mask.as_ref(), is_causal, scale, grouped)?),
         _ => None,
     };
+    let mask = match (mask, kernel) {
+        (Some(mask), Some(_)) => Some(bias(spec, operands.dtype, mask)?),
+        (mask, _) => mask,
+    };
     let step = move |out: &mut [Torch]| {
         let mask = mask.as_ref();
         out[0] = match kernel {
@@ -176,6 +180,16 @@ pub(super) fn prepare(
         Ok(())
     };
     Ok((Box::new(step), chosen))
+}
+
+/// A mask as SDPA hands it to its kernels: numbers to be added, of the queries' type, for each
+/// pair of query and key.
+fn bias(spec: &Attention, dtype: DType, mask: Torch) -> Result<Torch, TchError> {
+    let mask = match mask.f_kind()? {
+        Kind::Bool => Torch::f_where_scalar(&mask, 0.0, f64::NEG_INFINITY)?.f_to_kind(kind(dtype))?,
+        _ => mask,
+    };
+    mask.f_expand(sizes(&[spec.batch, spec.q_heads, spec.q_len, spec.kv_len]), false)
 }
 
 /// The kernel that SDPA chooses, by its numbers in `SDPBackend`.
