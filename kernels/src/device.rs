@@ -29,13 +29,13 @@ pub trait Stopwatch {
 pub enum Clock {
     /// The host's monotonic clock.
     Wall,
-    /// A [`Stopwatch`] of CUDA events.
-    CudaEvent,
+    /// The device's own, a [`Stopwatch`]: CUDA events for candle.
+    Device,
 }
 
 crate::named_enum!(Clock, "clock", {
     Clock::Wall => "wall",
-    Clock::CudaEvent => "cuda_event",
+    Clock::Device => "device",
 });
 
 /// The rates of a device, as measured with a library's own copy and matrix product: the roofline

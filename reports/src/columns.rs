@@ -120,7 +120,12 @@ pub const COLUMNS: [Column; 66] = [
     column("worst_expected", Kind::Number, true, "What the oracle expected there."),
     column("worst_got", Kind::Number, true, "What the kernel returned there."),
     column("cache", Kind::Text, false, "hot, cold, or empty when nothing was timed."),
-    column("method", Kind::Text, false, "Clock: wall, cuda_event, or empty when nothing was timed."),
+    column(
+        "method",
+        Kind::Text,
+        false,
+        "Clock: wall, device (CUDA events, for instance), or empty when nothing was timed.",
+    ),
     column("iterations", Kind::Integer, true, "Iterations in one timed slice."),
     column("samples", Kind::Integer, true, "Slices kept."),
     column("min_ns", Kind::Integer, true, "Fastest time of one iteration, in nanoseconds."),

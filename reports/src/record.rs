@@ -88,7 +88,7 @@ pub struct Record {
     pub worst_got: Option<f64>,
     /// `hot`, `cold`, or empty when nothing was timed.
     pub cache: String,
-    /// Clock: `wall`, `cuda_event`, or empty when nothing was timed.
+    /// Clock: `wall`, `device` (CUDA events, for instance), or empty when nothing was timed.
     pub method: String,
     /// Iterations in one timed slice.
     pub iterations: Option<u64>,

@@ -116,7 +116,7 @@ impl Record {
             "componentwise, normwise or nothing",
         )?;
         word("cache", &self.cache, &["", "hot", "cold"], "hot, cold or nothing")?;
-        word("method", &self.method, &["", "wall", "cuda_event"], "wall, cuda_event or nothing")
+        word("method", &self.method, &["", "wall", "device"], "wall, device or nothing")
     }
 
     fn validate_timing(&self) -> Result<(), RecordError> {

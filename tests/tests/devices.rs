@@ -7,7 +7,7 @@ mod touchstone;
 
 use std::path::Path;
 
-use touchstone::{directory, prints, run};
+use touchstone::{directory, prints, program, run};
 
 #[test]
 fn an_absent_device_says_why() {
@@ -46,6 +46,70 @@ fn backends_are_chosen_by_device() {
     let output = run(here.path(), &[&case[..], &["--device", "cuda:99"]].concat());
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("no backend chosen is on cuda:99"));
+}
+
+/// `harness/examples/own_device.rs`, built as a program of its own: all that a GPU's rows go through.
+#[test]
+fn rows_of_a_device_carry_its_clock_and_limits() {
+    let here = directory();
+    let own_device = |arguments: &[&str]| {
+        let output = program(env!("CARGO_BIN_EXE_own-device-under-test"), here.path())
+            .args(arguments)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    std::fs::write(
+        here.path().join("own.toml"),
+        "description = \"a small and a large one\"\n\n[[case]]\nop = \"relu\"\ndtype = \"f32\"\n\
+         each = [\"shape=4\", \"shape=8388608\"]\ntime = [\"hot\", \"cold\"]\n",
+    )
+    .unwrap();
+    let csv = own_device(&[
+        "bench",
+        "--suite",
+        "own.toml",
+        "--backend",
+        "thread,naive",
+        "--device",
+        "thread:0,cpu",
+        "--slices",
+        "5",
+        "--reference",
+        "naive",
+        "--threads",
+        "1",
+        "--format",
+        "csv",
+    ]);
+    let mut rows = csv::Reader::from_reader(csv.as_bytes());
+    let columns = rows.headers().unwrap().clone();
+    let mut seen = Vec::new();
+    for row in rows.records().map(|row| row.unwrap()) {
+        let cell = |name: &str| row[columns.iter().position(|column| column == name).unwrap()].to_string();
+        assert_eq!(cell("status"), "passed", "{row:?}");
+        let waiting: Option<f64> = cell("waiting_percent").parse().ok();
+        let large = cell("problem").contains("8388608");
+        if cell("backend") == "naive" {
+            assert_eq!((cell("method"), cell("device"), waiting), ("wall".into(), "cpu".into(), None));
+            continue;
+        }
+        assert_eq!((cell("method"), cell("device")), ("device".into(), "thread:0".into()));
+        let limit = cell("roofline_limit");
+        // 64 MiB may lie in a cache, and eight copies of them cannot.
+        let beyond_caches = large && cell("cache") == "cold";
+        assert_eq!(limit, if beyond_caches { "thread:0 copy" } else { "" }, "{row:?}");
+        assert!(!large || waiting.is_some_and(|percent| percent > 50.0), "{row:?}");
+        assert_eq!(cell("reason").starts_with("launch-bound"), waiting.is_some_and(|percent| percent < 10.0));
+        seen.push((large, cell("cache")));
+    }
+    assert_eq!(seen.len(), 4, "{csv}");
+
+    let limits: serde_json::Value = serde_json::from_str(&own_device(&["roofline", "--json"])).unwrap();
+    assert_eq!(limits["devices"][0]["device"], "thread:0");
+    assert!(limits["devices"][0]["copy_gb_s"].as_f64().unwrap() > 0.0);
 }
 
 #[cfg(target_os = "linux")]

@@ -21,7 +21,7 @@ pub(super) struct Who {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     backend: Vec<String>,
     /// Only backends on these devices: cpu, cuda, cuda:1, metal
-    #[arg(long, value_name = "DEVICE", value_delimiter = ',', value_parser = device)]
+    #[arg(long, value_name = "DEVICE", value_delimiter = ',')]
     device: Vec<String>,
     /// Thread counts, `all` for every processor [default: all; to be timed, 1 and all]
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = threads)]
@@ -67,16 +67,6 @@ fn shard(text: &str) -> Result<Shard, String> {
     match (k.parse(), n.parse()) {
         (Ok(k), Ok(n)) if (1..=n).contains(&k) => Ok(Shard { k, n }),
         _ => Err(expected()),
-    }
-}
-
-/// A device, or all of a kind.
-fn device(text: &str) -> Result<String, String> {
-    let (kind, number) = text.split_once(':').map_or((text, None), |(kind, number)| (kind, Some(number)));
-    let numbered = number.is_none_or(|number| kind == "cuda" && number.parse::<usize>().is_ok());
-    match kind {
-        "cpu" | "cuda" | "metal" if numbered => Ok(text.into()),
-        _ => Err("expected cpu, cuda, cuda:<number> or metal".into()),
     }
 }
 
@@ -127,8 +117,14 @@ impl Who {
         if chosen.is_empty() {
             let absent = registry.absent().iter().filter(|absent| wanted(absent.id.place()));
             let reasons: Vec<String> = absent.map(|a| format!("{} ({})", a.id, a.reason)).collect();
-            let none = if reasons.is_empty() { "none is known".into() } else { reasons.join(", ") };
-            bail!("no backend chosen is on {}: {none}", self.device.join(", "));
+            let mut here: Vec<String> = registry.present().iter().map(|b| b.info().device).collect();
+            here.sort();
+            here.dedup();
+            let others = match reasons.is_empty() {
+                true => format!("devices here are {}", here.join(", ")),
+                false => reasons.join(", "),
+            };
+            bail!("no backend chosen is on {}: {others}", self.device.join(", "));
         }
         Ok(chosen)
     }

@@ -243,7 +243,7 @@ impl Rotation {
     }
 
     fn clock(&self) -> Clock {
-        if self.stopwatch.is_some() { Clock::CudaEvent } else { Clock::Wall }
+        if self.stopwatch.is_some() { Clock::Device } else { Clock::Wall }
     }
 
     /// The time of `timed` iterations and one sync, after `untimed` iterations and one sync.

@@ -141,7 +141,7 @@ fn a_hot_device_contaminates_its_slices() {
     let script = format!(
         "{GREETING}; while read -r request rest; do case $request in
            prepare) echo prepared entries=1 bytes=8 contract=normwise probabilities=f32 tables=f32 \
-                    flushes_subnormals=false allocation=per_call path=sh clock=cuda_event;;
+                    flushes_subnormals=false allocation=per_call path=sh clock=device;;
            run) sleep 0.003; echo ran 2000000 waited=100000;;
          esac; done"
     );
@@ -157,7 +157,7 @@ fn a_hot_device_contaminates_its_slices() {
     worker.watch(Arc::new(Listed(Mutex::new([cool.clone(), hot.clone(), cool].into()))));
     let case: Case = "softmax f32 shape=1".parse().unwrap();
     let Readiness::Ready(ready) = worker.prepare(&case, 1).unwrap() else { panic!() };
-    assert_eq!(ready.clock.to_string(), "cuda_event");
+    assert_eq!(ready.clock.to_string(), "device");
     let mut throttled = Vec::new();
     for _ in 0..3 {
         assert_eq!(worker.run(0, 1).unwrap(), 2_000_000);

@@ -287,7 +287,7 @@ fn ten_iterations(launch: u64, kernel: u64) -> (u64, u64) {
     let backend = Simulated { id: BackendId::new("simulated/cuda:0"), launch, kernel, queue: Arc::default() };
     let mut worker = Conversation::with(backend, Arc::default());
     let Response::Prepared(ready) = worker.say("prepare 2 softmax f32 shape=4") else { panic!() };
-    assert_eq!((ready.clock, &*ready.declaration.path), (Clock::CudaEvent, "chosen on the device"));
+    assert_eq!((ready.clock, &*ready.declaration.path), (Clock::Device, "chosen on the device"));
     assert_eq!(worker.say("peaks"), Response::Peaks(PEAKS));
     assert_eq!(worker.error("run 0 1"), "nothing is prepared", "the device's memory was needed");
     worker.say("prepare 2 softmax f32 shape=4");
