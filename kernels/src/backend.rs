@@ -7,6 +7,7 @@ use std::str::FromStr;
 use crate::error::{BackendError, ParseError};
 use crate::operands::{Inputs, Outputs};
 use crate::problem::Problem;
+use crate::unstated::{Habit, Unstated};
 
 /// The name of a backend: `naive`, `simd/avx2`, `candle/cpu`, `libtorch/cuda:0`.
 ///
@@ -215,6 +216,16 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// [`BackendError`] when the problem is not supported or the library fails.
     fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError>;
+
+    /// What the implementation's own function does where a call leaves a choice to it. `problem`
+    /// gives the shapes, and its choice in that matter is ignored.
+    ///
+    /// # Errors
+    /// [`BackendError`] when the library fails or refuses.
+    fn unstated(&self, call: Unstated, problem: &Problem, inputs: &Inputs) -> Result<Habit, BackendError> {
+        let _ = (call, problem, inputs);
+        Ok(Habit::Asks)
+    }
 }
 
 /// A problem on its device, ready to run.

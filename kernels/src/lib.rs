@@ -12,6 +12,7 @@
 //! | [`problem`], [`op`] | semantics: specs, operands, shape checks, FLOPs and bytes, the repro text |
 //! | [`dtype`], [`tensor`] | storage types, aligned and guarded host tensors |
 //! | [`backend`], [`registry`] | the trait, declarations, the list of backends |
+//! | [`unstated`] | what a library does where its caller does not say |
 //! | [`naive`] | the shortest readable code |
 //! | [`simd`] | blocked kernels, one source for every instruction set |
 //! | `candle`, `libtorch` | the libraries, behind features of the same name |
@@ -32,6 +33,7 @@ pub mod problem;
 pub mod registry;
 pub mod simd;
 pub mod tensor;
+pub mod unstated;
 
 pub use backend::{
     Allocation, Backend, BackendId, BackendInfo, Contract, Declaration, Prepared, Rounded, Support,
@@ -43,3 +45,4 @@ pub use operands::{Inputs, Outputs};
 pub use problem::Problem;
 pub use registry::{Absent, Registry};
 pub use tensor::Tensor;
+pub use unstated::{Habit, Unstated};

@@ -22,6 +22,7 @@ mod convert;
 mod norm;
 mod rope;
 mod softmax;
+mod unstated;
 
 use std::panic::catch_unwind;
 use std::sync::{Once, OnceLock};
@@ -34,6 +35,7 @@ use crate::op::Op;
 use crate::operands::{Inputs, Outputs};
 use crate::problem::Problem;
 use crate::registry::{Registry, nvidia_driver};
+use crate::unstated::{Habit, Unstated};
 use convert::Operands;
 
 /// The version that `tch` 0.24 is made for; its build fails with any other. The library itself
@@ -171,6 +173,13 @@ impl Backend for LibTorch {
             step,
             results,
         }))
+    }
+
+    fn unstated(&self, call: Unstated, problem: &Problem, inputs: &Inputs) -> Result<Habit, BackendError> {
+        let _no_grad = tch::no_grad_guard();
+        use_threads(self.threads);
+        let operands = Operands { host: inputs, device: self.device, dtype: problem.dtype };
+        unstated::call(call, problem, &operands)
     }
 }
 
