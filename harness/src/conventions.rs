@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use touchstone_kernels::{
-    Backend, BackendError, ElementType, Habit, Inputs, Operand, Outputs, ParseError, Problem, Support,
-    Tensor, Unstated,
+    Backend, BackendError, ElementType, Habit, InputError, Inputs, Operand, Outputs, ParseError, Problem,
+    Support, Tensor, Unstated,
 };
 
 const BUILT_IN: &str = include_str!("../conventions.toml");
@@ -57,7 +57,7 @@ struct File {
     probe: Vec<Written>,
 }
 
-/// What one implementation answers to one question.
+/// What one implementation answers to one question: plain text, for tables and reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// The probe.
@@ -98,7 +98,7 @@ pub enum ProbeError {
         /// The probe.
         probe: String,
         /// What is wrong.
-        source: touchstone_kernels::InputError,
+        source: InputError,
     },
 }
 
@@ -118,10 +118,12 @@ impl Probe {
         let wrong = |source| ProbeError::Operands { probe: written.name.clone(), source };
         let operands = problem.operands();
         let tensors = written.operands.iter().map(|(name, values)| {
-            let operand = operands.iter().find(|operand| operand.name == name);
-            let tensor =
-                operand.map_or_else(|| Tensor::from_slice(&[0], &[0f32; 0]), |o| repeated(o, values));
-            tensor.map(|tensor| (name.clone(), tensor))
+            let unknown = || {
+                let known = operands.iter().map(|operand| operand.name).collect::<Vec<_>>().join(", ");
+                InputError::Unknown { name: name.clone(), known }
+            };
+            let operand = operands.iter().find(|operand| operand.name == name).ok_or_else(unknown)?;
+            Ok((name.clone(), repeated(operand, values)?))
         });
         let tensors = tensors.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
         let inputs = Inputs::new(&problem, tensors).map_err(wrong)?;
@@ -226,7 +228,7 @@ impl From<BackendError> for Silence {
 }
 
 /// A tensor for an operand that repeats the given values.
-fn repeated(operand: &Operand, values: &[f64]) -> Result<Tensor, touchstone_kernels::InputError> {
+fn repeated(operand: &Operand, values: &[f64]) -> Result<Tensor, InputError> {
     let values: Vec<f64> = values.iter().copied().cycle().take(operand.len()).collect();
     match operand.element {
         ElementType::Float(dtype) => Tensor::from_f64(dtype, &operand.shape, &values),

@@ -103,7 +103,10 @@ fn list_conventions(registry: &Registry, json: bool) -> anyhow::Result<Verdict> 
     let ids = backends.iter().map(|backend| backend.id().to_string());
     let mut table = plain(iter::once("question".to_string()).chain(ids));
     for probe in &probes {
-        let answers = backends.iter().map(|backend| probe.ask(backend.as_ref()).answer);
+        let answers = backends.iter().map(|backend| {
+            let row = probe.ask(backend.as_ref());
+            if row.answer == "other" { format!("other: {}", row.observed) } else { row.answer }
+        });
         table.add_row(iter::once(probe.question.clone()).chain(answers));
     }
     writeln!(out, "{table}")?;
