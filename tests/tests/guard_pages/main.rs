@@ -20,7 +20,7 @@ use std::process::{Command, ExitStatus};
 use allocator::{At, GuardPages, against_guard_pages, guarded, peek, poke};
 use touchstone_harness::Case;
 use touchstone_kernels::host::HostPrepared;
-use touchstone_kernels::{ElementType, Inputs, Outputs, Prepared, Problem, Tensor, tensor};
+use touchstone_kernels::{ElementType, Inputs, Op, Outputs, Prepared, Problem, Tensor, tensor};
 
 #[global_allocator]
 static ALLOCATOR: GuardPages = GuardPages;
@@ -47,6 +47,14 @@ fn apart(test: &str, work: impl FnOnce()) -> (ExitStatus, String) {
     let output = Command::new(program).args(arguments).env(INSIDE, "1").output().unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);
     (output.status, printed.lines().last().unwrap_or_default().to_string())
+}
+
+#[test]
+fn the_sweep_holds_every_operation() {
+    let cases = sweep::cases();
+    for op in Op::names() {
+        assert!(cases.iter().any(|case| case.split(' ').next() == Some(op)), "no case of {op}");
+    }
 }
 
 /// Every `step`-th case on every backend of ours, which the process survives.
