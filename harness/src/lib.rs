@@ -18,6 +18,7 @@ pub mod case;
 pub mod check;
 pub mod cli;
 pub mod comparison;
+pub mod conventions;
 pub mod fill;
 pub mod known;
 pub mod machine;

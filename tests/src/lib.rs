@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `conformance` | every backend is right on every smoke case, ours without exception |
 //! | `threads` | results do not depend on the number of threads beyond their bounds |
+//! | `guard_pages` | our kernels touch no byte beside their operands, results and scratch |
+//! | `conventions` | conventions are those of the semantics, and those of libraries are on record |
 //! | `captures` | every backend is right on tensors of real models |
 //! | `oracle` | the oracle agrees with facts that owe nothing to it |
 //! | `verdict` | the bounds pass what is right, and fail small and realistic mistakes |

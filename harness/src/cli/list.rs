@@ -1,19 +1,24 @@
 //! `touchstone list`: what there is.
 
 use std::io::Write;
+use std::iter;
 
 use clap::Args;
-use touchstone_kernels::Op;
+use touchstone_kernels::{Op, Registry};
 
 use super::output::plain;
 use super::select::processors;
 use super::{MakeRegistry, Verdict};
+use crate::conventions;
 use crate::fill::Fill;
 use crate::suite::{BUILT_IN, Suite};
 
 /// List backends (absent ones with the reason), operations, fills and suites
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
+    /// Which conventions the best backends follow instead, found by asking each
+    #[arg(long)]
+    conventions: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -21,6 +26,9 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Result<Verdict> {
     let registry = registry(processors());
+    if arguments.conventions {
+        return list_conventions(&registry, arguments.json);
+    }
     let suites: Vec<Suite> = BUILT_IN.iter().map(|(name, _)| Suite::load(name)).collect::<Result<_, _>>()?;
     let mut out = std::io::stdout().lock();
     if arguments.json {
@@ -76,6 +84,30 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
             timed.to_string(),
             suite.description.clone(),
         ]);
+    }
+    writeln!(out, "{table}")?;
+    Ok(Verdict::Ok)
+}
+
+/// A row for each question, a column for each backend.
+fn list_conventions(registry: &Registry, json: bool) -> anyhow::Result<Verdict> {
+    let backends = registry.best();
+    let probes = conventions::built_in()?;
+    let mut out = std::io::stdout().lock();
+    if json {
+        let rows: Vec<_> =
+            probes.iter().flat_map(|probe| backends.iter().map(|b| probe.ask(b.as_ref()))).collect();
+        writeln!(out, "{}", serde_json::to_string_pretty(&rows)?)?;
+        return Ok(Verdict::Ok);
+    }
+    let ids = backends.iter().map(|backend| backend.id().to_string());
+    let mut table = plain(iter::once("question".to_string()).chain(ids));
+    for probe in &probes {
+        let answers = backends.iter().map(|backend| {
+            let row = probe.ask(backend.as_ref());
+            if row.answer == "other" { format!("other: {}", row.observed) } else { row.answer }
+        });
+        table.add_row(iter::once(probe.question.clone()).chain(answers));
     }
     writeln!(out, "{table}")?;
     Ok(Verdict::Ok)
