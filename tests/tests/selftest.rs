@@ -8,6 +8,7 @@ mod touchstone;
 use std::sync::atomic::AtomicBool;
 
 use touchstone::{directory, prints, run};
+use touchstone_harness::safeguard::Safeguard;
 use touchstone_harness::selftest::{self, Score, Specimen};
 
 fn smoke(faults: &[Specimen], variants: &[Specimen]) -> Score {
@@ -64,14 +65,61 @@ fn planted_faults_are_caught() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_changed_operand_is_caught() {
-    let names = ["modifies-an-input", "writes-past-an-input"];
+    let names = ["modifies-an-input", "clears-the-cache", "writes-past-an-input"];
     let faults: Vec<Specimen> =
         selftest::faults().into_iter().filter(|fault| names.contains(&fault.name)).collect();
     let score = smoke(&faults, &[]);
     assert!(score.is_perfect(), "{:#?}", score.survivors);
     let why = |fault: &str| &score.kills.iter().find(|kill| kill.fault == fault).unwrap().why;
     assert_eq!(why(names[0]), "an input was changed");
-    assert_eq!(why(names[1]), "wrote outside the inputs");
+    assert_eq!(why(names[1]), "an input was changed");
+    assert_eq!(why(names[2]), "wrote outside the inputs");
+}
+
+/// For each safeguard something that only it sees. The whole table is `touchstone selftest`'s.
+const SEEN_BY_ONE: [(Safeguard, &str); 16] = [
+    (Safeguard::Form, "answers-in-f32"),
+    (Safeguard::Kind, "tail-unwritten"),
+    (Safeguard::Magnitude, "library-softmax-sum-in-storage"),
+    (Safeguard::Componentwise, "gelu-tail-cancels"),
+    (Safeguard::ResultGuards, "writes-past-the-end"),
+    (Safeguard::OperandGuards, "writes-past-an-input"),
+    (Safeguard::Operands, "clears-the-cache"),
+    (Safeguard::SecondRun, "race-lost-update"),
+    (Safeguard::Unwritten, "zeros-not-stored"),
+    (Safeguard::AfterTiming, "slow-then-wrong"),
+    (Safeguard::SuspectNan, "case-of-nan"),
+    (Safeguard::SuspectZeros, "case-of-small-numbers"),
+    (Safeguard::SuspectConstant, "case-of-a-constant"),
+    (Safeguard::SuspectNeighbour, "case-of-like-rows"),
+    (Safeguard::SuspectMean, "case-of-the-mean"),
+    (Safeguard::Witness, "issue-out-of-date"),
+];
+
+#[test]
+fn every_safeguard_is_needed() {
+    let here = directory();
+    // The smoke suite times nothing.
+    let timed = here.path().join("timed.toml");
+    let text = "[[case]]\nop = 'relu'\ndtype = ['f32', 'f16', 'bf16']\nshape = '64'\ntime = 'hot'\n";
+    std::fs::write(&timed, text).unwrap();
+    let suites = ["smoke".to_string(), timed.display().to_string()];
+    let faults: Vec<Specimen> = selftest::faults()
+        .into_iter()
+        .filter(|fault| SEEN_BY_ONE.iter().any(|(_, name)| *name == fault.name))
+        .collect();
+    let cases = selftest::cases(&suites).unwrap();
+    let needs = selftest::needs(&faults, &cases, &|_, _| {}, &AtomicBool::new(false)).unwrap();
+    assert_eq!(needs.iter().map(|need| need.safeguard).collect::<Vec<_>>(), Safeguard::ALL);
+    for (need, (safeguard, what)) in needs.iter().zip(SEEN_BY_ONE) {
+        println!("without {safeguard}: {:?}", need.escapes);
+        assert_eq!(need.safeguard, safeguard);
+        assert!(need.is_shown(), "nothing gets through without {safeguard}");
+        let foreign = matches!(safeguard, Safeguard::Operands | Safeguard::OperandGuards);
+        if cfg!(target_os = "linux") || !foreign {
+            assert!(need.escapes.iter().any(|escape| escape.what == what), "{what} without {safeguard}");
+        }
+    }
 }
 
 #[test]

@@ -29,13 +29,16 @@
 //! | `variants` | the other right ways |
 //! | `arithmetic`, `flow`, `normalise` | kernels whose every step can be exchanged, for both |
 //! | `engine`, `score` | the run, and what comes of it |
+//! | `needs`, `blunt` | the run without each safeguard, and what only some of them see |
 
 mod activation;
 mod arithmetic;
 mod attention;
+mod blunt;
 mod engine;
 mod flow;
 mod machinery;
+mod needs;
 mod norm;
 mod normalise;
 mod planted;
@@ -45,6 +48,7 @@ mod softmax;
 mod variants;
 
 pub use engine::{MOST_BYTES, MOST_FLOPS, cases, run};
+pub use needs::{Escape, Need, SMALL_BYTES, SMALL_FLOPS, needs};
 pub use planted::Specimen;
 pub use score::{FalseAlarm, Kill, Score, Survivor};
 
