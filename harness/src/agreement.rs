@@ -187,6 +187,11 @@ impl<'a> Tolerance<'a> {
         }
     }
 
+    /// What of it only the last rounding takes, to the storage type.
+    pub(crate) fn rounding(&self, i: usize) -> f64 {
+        self.expected.dtype.unit_roundoff() * self.expected.value[i].abs() + self.underflow
+    }
+
     /// The element's own: computation, declared intermediate rounding, the last rounding.
     fn own(&self, i: usize) -> f64 {
         let e = self.expected;
@@ -203,7 +208,7 @@ impl<'a> Tolerance<'a> {
             // Nothing is rounded but the result: only the right rounding will do.
             return (e.dtype.round(e.value[i]) - e.value[i]).abs();
         }
-        computed + e.dtype.unit_roundoff() * e.value[i].abs() + self.underflow
+        computed + self.rounding(i)
     }
 }
 

@@ -74,7 +74,7 @@ pub(crate) fn check_by(
 /// # Errors
 /// A message when it is unsupported, fails or panics.
 pub fn outputs(backend: &dyn Backend, case: &Case, inputs: &Inputs) -> Result<Outputs, String> {
-    run_twice(backend, case, inputs).map(|(first, _)| first)
+    guarded(|| run(backend.prepare(&case.problem, inputs)?.as_mut()))
 }
 
 /// The outputs of a first run, and those of a second where they differ in any bit or something was
@@ -84,14 +84,18 @@ fn run_twice(
     case: &Case,
     inputs: &Inputs,
 ) -> Result<(Outputs, Option<Outputs>), String> {
-    let twice = || -> Result<_, BackendError> {
+    guarded(|| {
         let mut prepared = backend.prepare(&case.problem, inputs)?;
         let first = run(prepared.as_mut())?;
         let second = run(prepared.as_mut())?;
         let differs = second != first || !second.guards_intact();
         Ok((first, differs.then_some(second)))
-    };
-    match catch_unwind(AssertUnwindSafe(twice)) {
+    })
+}
+
+/// What a backend does, its errors and panics as messages.
+fn guarded<T>(work: impl FnOnce() -> Result<T, BackendError>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(panic) => Err(format!("panicked: {}", panic_message(panic.as_ref()))),
     }

@@ -85,7 +85,7 @@ const SEEN_BY_ONE: [(Safeguard, &str); 16] = [
     (Safeguard::ResultGuards, "writes-past-the-end"),
     (Safeguard::OperandGuards, "writes-past-an-input"),
     (Safeguard::Operands, "clears-the-cache"),
-    (Safeguard::SecondRun, "race-lost-update"),
+    (Safeguard::SecondRun, "second-call-wrong"),
     (Safeguard::Unwritten, "zeros-not-stored"),
     (Safeguard::AfterTiming, "slow-then-wrong"),
     (Safeguard::SuspectNan, "case-of-nan"),

@@ -10,7 +10,7 @@ use regex::Regex;
 
 use super::output::plain;
 use super::select::processors;
-use super::{Verdict, stop_on_ctrl_c};
+use super::{Verdict, audit, stop_on_ctrl_c};
 use crate::comparison::progress;
 use crate::selftest::{self, Need, Score, Specimen};
 
@@ -43,6 +43,11 @@ pub(super) struct Arguments {
     /// safeguards.csv, for each safeguard what gets through without it
     #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Audit the error bounds instead: how near the correct variants and simd come to them, by
+    /// operation and storage type. Exits with 2 when one is exceeded, or when 99.9 % of all errors are
+    /// below a thousandth of it. With --out: bounds.csv and bounds.svg
+    #[arg(long, conflicts_with = "fault")]
+    audit: bool,
     /// List the faults and variants, and run nothing
     #[arg(long)]
     list: bool,
@@ -65,6 +70,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     }
     crate::timing::configure_threads(processors())?;
+    if arguments.audit {
+        return audit::run(&variants, &cases, arguments.out.as_deref());
+    }
     let bar = progress(cases.len());
     let score = selftest::run(
         &faults,

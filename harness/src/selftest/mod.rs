@@ -29,11 +29,13 @@
 //! | `variants` | the other right ways |
 //! | `arithmetic`, `flow`, `normalise` | kernels whose every step can be exchanged, for both |
 //! | `engine`, `score` | the run, and what comes of it |
+//! | `audit` | how near right ways come to their bounds |
 //! | `needs`, `blunt` | the run without each safeguard, and what only some of them see |
 
 mod activation;
 mod arithmetic;
 mod attention;
+mod audit;
 mod blunt;
 mod engine;
 mod flow;
@@ -47,6 +49,7 @@ mod score;
 mod softmax;
 mod variants;
 
+pub use audit::{Audited, LOOSE, Mistake, audit};
 pub use engine::{MOST_BYTES, MOST_FLOPS, cases, run};
 pub use needs::{Escape, Need, SMALL_BYTES, SMALL_FLOPS, needs};
 pub use planted::Specimen;

@@ -87,6 +87,19 @@ pub(super) fn faults() -> Vec<Specimen> {
                 Ok(())
             },
         ),
+        // Right again in every later call, so that no measurement sees it.
+        stateful(
+            "second-call-wrong",
+            "Scratch memory is grown by the second call, after it was read.",
+            |_| true,
+            |_, run, right, outputs| {
+                *outputs = right?;
+                if run == 1 {
+                    change_first(outputs, |y| y.iter_mut().for_each(|y| *y = *y * 0.5 + 1.0))?;
+                }
+                Ok(())
+            },
+        ),
         stateful(
             "accumulates",
             "Results are added to what the buffer held.",
