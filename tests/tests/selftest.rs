@@ -122,6 +122,30 @@ fn every_safeguard_is_needed() {
     }
 }
 
+/// No right way leaves a bound, and no bound is out of all reach. `touchstone selftest --audit` has
+/// the long rows as well.
+#[test]
+fn bounds_are_neither_exceeded_nor_loose() {
+    let cases = selftest::cases(&["smoke".into()]).unwrap();
+    let audited =
+        selftest::audit(&selftest::variants(), &cases, &|_, _| {}, &AtomicBool::new(false)).unwrap();
+    let wholes: Vec<_> = audited.iter().filter(|row| row.subject.is_none()).collect();
+    for row in &wholes {
+        println!(
+            "{} {} {}: {} of the bound at 99.9 %, {} at most",
+            row.op, row.result, row.dtype, row.p999, row.max
+        );
+        assert_eq!(row.mistake(), None, "{row:?}");
+        assert!(row.elements > 0 && row.median <= row.p99 && row.p99 <= row.p999 && row.p999 <= row.max);
+    }
+    // relu rounds nothing, and everything else does in three types; batch norm and attention have
+    // results besides.
+    assert!(wholes.len() >= 3 * (touchstone_kernels::Op::names().len() - 1), "{} bounds", wholes.len());
+    let subjects = audited.iter().filter_map(|row| row.subject.as_deref());
+    assert!(subjects.clone().any(|name| name == "softmax-pairwise"));
+    assert!(subjects.clone().any(|name| name == "simd/scalar"));
+}
+
 #[test]
 fn correct_variants_pass() {
     let score = smoke(&[], &selftest::variants());

@@ -30,7 +30,7 @@ pub(super) fn run(variants: &[Specimen], cases: &[SuiteCase], out: Option<&Path>
     bar.finish_and_clear();
     let Some(audited) = audited else { return Ok(Verdict::Interrupted) };
     let wholes: Vec<&Audited> = audited.iter().filter(|row| row.subject.is_none()).collect();
-    print(&wholes, &audited)?;
+    print(&wholes)?;
     if let Some(out) = out {
         write_whole(&out.join("bounds.csv"), csv(&audited).as_bytes()).context("cannot write the audit")?;
         let rows: Vec<Audit> = wholes.iter().map(|row| drawn(row)).collect();
@@ -52,32 +52,36 @@ fn drawn(row: &Audited) -> Audit {
     Audit { result: place(row), dtype: row.dtype.to_string(), quantiles }
 }
 
-fn print(wholes: &[&Audited], all: &[Audited]) -> anyhow::Result<()> {
+fn print(wholes: &[&Audited]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let mut table =
-        plain(["result", "in", "elements", "rounding", "50 %", "99 %", "99.9 %", "max", "nearest", ""]);
+        plain(["result", "in", "elements", "rounding", "50 %", "99 %", "99.9 %", "max", "loosest", ""]);
     for row in wholes {
-        let own = all.iter().filter(|other| {
-            other.subject.is_some()
-                && (&other.op, other.result, other.dtype) == (&row.op, row.result, row.dtype)
-        });
-        let nearest = own.max_by(|a, b| a.max.total_cmp(&b.max)).and_then(|row| row.subject.as_deref());
         table.add_row([
             place(row),
             row.dtype.to_string(),
-            row.elements.to_string(),
+            format!("{:.1e}", row.elements as f64),
             format!("{:.0} %", 100.0 * row.rounding),
             number(row.median),
             number(row.p99),
             number(row.p999),
             number(row.max),
-            nearest.unwrap_or_default().to_string(),
+            row.loosest.as_ref().map_or_else(String::new, |case| number(case.p999)),
             row.mistake().map_or_else(String::new, |mistake| mistake.to_string()),
         ]);
     }
     writeln!(out, "{table}\n")?;
     let count = |wanted| wholes.iter().filter(|row| row.mistake() == Some(wanted)).count();
     let elements: u64 = wholes.iter().map(|row| row.elements).sum();
+    let cases = wholes.iter().filter_map(|row| row.loosest.as_ref());
+    if let Some(loosest) = cases.min_by(|a, b| a.p999.total_cmp(&b.p999)) {
+        writeln!(
+            out,
+            "99.9 % of errors are nowhere smaller than {} of the bound, in {}.",
+            number(loosest.p999),
+            loosest.case
+        )?;
+    }
     writeln!(
         out,
         "{} bounds, {elements} elements: {} exceeded, {} too loose (99.9 % of errors below {LOOSE} of it).",
@@ -89,14 +93,20 @@ fn print(wholes: &[&Audited], all: &[Audited]) -> anyhow::Result<()> {
 }
 
 fn csv(audited: &[Audited]) -> String {
-    let mut text = String::from("op,result,dtype,subject,elements,rounding_share,p50,p99,p99_9,max\n");
+    let mut text = String::from(
+        "op,result,dtype,subject,elements,rounding_share,p50,p99,p99_9,max,loosest_case_p99_9,loosest_case\n",
+    );
     for row in audited {
         let Audited { op, result, dtype, elements, rounding, median, p99, p999, max, .. } = row;
         let subject = row.subject.as_deref().unwrap_or("all");
+        let loosest = row.loosest.as_ref();
+        let (own, case) =
+            loosest.map_or_else(Default::default, |l| (format!("{:.3e}", l.p999), l.case.as_str()));
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "{op},{result},{dtype},{subject},{elements},{rounding:.4},{median:.3e},{p99:.3e},{p999:.3e},{max:.3e}"
+            "{op},{result},{dtype},{subject},{elements},{rounding:.4},{median:.3e},{p99:.3e},{p999:.3e},{max:.3e},\
+             {own},{case}"
         );
     }
     text

@@ -10,8 +10,9 @@
 //! sums over p·v and over p the bound is
 //!
 //! Σ_j p_ij·(e^ε_ij − 1)·|v_jc − o_ic| / Σ_l p_il·e^−ε_il
-//!   + u·((g(Lk) + 1)·Σ_j p_ij·|v_jc| + (g(Lk) + 2)·|o_ic|).
+//!   + u·((g(Lk) + 1)·Σ_j p_ij·|v_jc| + (g(Lk) + 2)·|o_ic|),
 //!
+//! with no more than max_j |v_jc − o_ic| for the first line: a mean lies among its values.
 //! The sum over p·v is conditioned by Σ p|v|, never by |o|, which may cancel.
 //!
 //! Blocks of queries go through f64 matrix products where all operands are finite; their error of
@@ -252,11 +253,20 @@ impl<'a> Head<'a> {
         let (value, magnitude) = (product(&p, v), product(&p, v_magnitude));
         let mut error = spread(&response, v, &value);
         for (r, rounding) in rounding.into_iter().enumerate() {
-            Zip::from(error.row_mut(r)).and(magnitude.row(r)).and(value.row(r)).for_each(
-                |error, magnitude, o| {
-                    *error += rounding.terms * magnitude + rounding.whole * o.abs();
-                },
-            );
+            // The value of a sink is 0, and so its distance from o is |o|.
+            let response = response.row(r).sum() + rounding.sink;
+            for (c, error) in error.row_mut(r).iter_mut().enumerate() {
+                let out = value[[r, c]].abs();
+                *error += rounding.sink * out;
+                if response > 1.0 {
+                    // Whatever the weights are, their mean lies among the values.
+                    let distances =
+                        (0..span.len()).filter(|&j| seen[[r, j]]).map(|j| v[[j, c]] - value[[r, c]]);
+                    let sink = if rounding.sink > 0.0 { out } else { 0.0 };
+                    *error = error.min(distances.fold(sink, |most, distance| most.max(distance.abs())));
+                }
+                *error += rounding.terms * magnitude[[r, c]] + rounding.whole * out;
+            }
         }
         Attended { value, error, magnitude, lse }
     }
@@ -344,10 +354,10 @@ impl<'a> Head<'a> {
                 .zip(&of_keys)
                 .map(|(&(index, ..), &own)| Key { index, probability: own.0, response: response(own) })
                 .collect(),
-            // The value of a sink is 0, and so its distance from o is |o|.
             rounding: Rounding {
                 terms: (growth + 1.0) * U,
-                whole: (growth + 2.0) * U + of_sink.map_or(0.0, response),
+                whole: (growth + 2.0) * U,
+                sink: of_sink.map_or(0.0, response),
             },
             lse,
             lse_error: of_denominator + U * (growth + 2.0 + LOG * denominator.ln().abs() + lse.abs()),
@@ -370,12 +380,14 @@ struct Key {
     response: f64,
 }
 
-/// What the sums of a row add to the error of its output.
+/// What the sums of a row and a sink add to the error of its output.
 struct Rounding {
     /// Relative to Σ p|v|.
     terms: f64,
     /// Relative to |o|.
     whole: f64,
+    /// The response of the sink.
+    sink: f64,
 }
 
 struct Weights {

@@ -49,7 +49,7 @@ mod score;
 mod softmax;
 mod variants;
 
-pub use audit::{Audited, LOOSE, Mistake, audit};
+pub use audit::{Audited, LOOSE, Loosest, Mistake, audit};
 pub use engine::{MOST_BYTES, MOST_FLOPS, cases, run};
 pub use needs::{Escape, Need, SMALL_BYTES, SMALL_FLOPS, needs};
 pub use planted::Specimen;
