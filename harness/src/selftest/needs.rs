@@ -22,10 +22,10 @@ use crate::suite::SuiteCase;
 
 /// Cases with more floating-point operations are left out: most faults pass *all* cases where
 /// magnitudes are not judged, and each would have to go through them in plain code.
-pub const SMALL_FLOPS: u64 = 1_000_000;
+pub const SMALL_FLOPS: u64 = 400_000;
 
 /// Cases that move more bytes are left out as well.
-pub const SMALL_BYTES: u64 = 200_000;
+pub const SMALL_BYTES: u64 = 100_000;
 
 /// What gets through without a safeguard.
 #[derive(Clone, Debug, PartialEq)]
