@@ -424,3 +424,6 @@ fn visible_product(weights: &Array2<f64>, values: ArrayView2<f64>, seen: &Array2
         sum((0..weights.ncols()).filter(|&j| seen[[r, j]]).map(|j| weights[[r, j]] * values[[j, c]]))
     })
 }
+
+#[cfg(test)]
+mod tests;
