@@ -25,6 +25,7 @@ pub mod machine;
 pub mod oracle;
 pub mod outcome;
 pub mod recording;
+pub mod safeguard;
 pub mod selftest;
 pub mod suite;
 pub mod suspicion;

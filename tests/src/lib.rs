@@ -9,7 +9,7 @@
 //! | `captures` | every backend is right on tensors of real models |
 //! | `oracle` | the oracle agrees with facts that owe nothing to it |
 //! | `verdict` | the bounds pass what is right, and fail small and realistic mistakes |
-//! | `selftest` | planted faults are caught, and correct variants are not failed |
+//! | `selftest` | planted faults are caught, variants are not failed, no safeguard or bound is idle |
 //! | `problems` | texts of problems and cases go around unchanged, and garbage is refused |
 //! | `devices` | what is absent says why; the CUDA launcher starts nothing that does not fit |
 //! | `command_line`, `usage` | the commands do what their help says; bad input is one clear line |

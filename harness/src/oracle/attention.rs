@@ -3,12 +3,17 @@
 //! Score s_ij is off by
 //!
 //! δ_ij = u·((g(D) + 2)·|scale|·Σ|q||k|, with a softcap (k_tanh + 2)·|s_ij| more, with a bias
-//! 2|bias_ij| and |s_ij| more), its exponential relatively by ε_ij = δ_ij + u·(2|s_ij − m_i| + k_exp),
-//! and the output by
+//! 2|bias_ij| and |s_ij| more), its exponential relatively by ε_ij = δ_ij + u·(2|s_ij − m_i| + k_exp).
 //!
-//! Σ_j p_ij·|v_jc|·(ε_ij + Σ_l p_il·ε_il + (2g(Lk) + 3)·u).
+//! Exponentials that are off by factors 1 + η_j move o_c, the mean of v_jc under the weights p_j, by
+//! exactly Σ p_j·η_j·(v_jc − o_c) / (1 + Σ p_l·η_l): what all keys have in common cancels. With the
+//! sums over p·v and over p the bound is
 //!
-//! The magnitude that conditions it is Σ p|v|, never |out|, which may cancel.
+//! Σ_j p_ij·(e^ε_ij − 1)·|v_jc − o_ic| / Σ_l p_il·e^−ε_il
+//!   + u·((g(Lk) + 1)·Σ_j p_ij·|v_jc| + (g(Lk) + 2)·|o_ic|),
+//!
+//! with no more than max_j |v_jc − o_ic| for the first line: a mean lies among its values.
+//! The sum over p·v is conditioned by Σ p|v|, never by |o|, which may cancel.
 //!
 //! Blocks of queries go through f64 matrix products where all operands are finite; their error of
 //! Lk·2⁻⁵³·Σ p|v| is far below the bound. Otherwise each visible pair is taken by itself, so that
@@ -16,7 +21,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView2, Axis, Slice};
+use ndarray::{Array2, ArrayView2, Axis, Slice, Zip};
 use rayon::prelude::*;
 use touchstone_kernels::op::{Attention, Causal, Mask};
 use touchstone_kernels::{Inputs, Problem};
@@ -26,6 +31,12 @@ use super::{ExpectedResult, required, sum};
 
 /// Queries that go through a matrix product together.
 const BLOCK: usize = 64;
+
+/// Queries that share a row of V while it is in the first cache.
+const STRIP: usize = 8;
+
+/// An exponent that may be off by more says nothing any more; its exponential stays finite.
+const LOST: f64 = 50.0;
 
 pub(super) fn expect(spec: &Attention, problem: &Problem, inputs: &Inputs) -> Vec<ExpectedResult> {
     let results = problem.results();
@@ -215,9 +226,10 @@ impl<'a> Head<'a> {
             self.scores_one_by_one(&rows, &span)
         };
         let mut p = Array2::zeros(scores.raw_dim());
-        let mut weighted = Array2::zeros(scores.raw_dim());
+        let mut response = Array2::zeros(scores.raw_dim());
         let mut seen = Array2::from_elem(scores.raw_dim(), false);
         let mut lse = Vec::with_capacity(rows.len());
+        let mut rounding = Vec::with_capacity(rows.len());
         for (r, i) in rows.clone().enumerate() {
             let row = Row {
                 scores: scores.row(r).to_vec(),
@@ -225,23 +237,38 @@ impl<'a> Head<'a> {
                 first: span.start,
             };
             let weights = self.weights(i, row);
-            for &(j, probability, relative) in &weights.keys {
-                p[[r, j - span.start]] = probability;
-                weighted[[r, j - span.start]] = probability * relative;
-                seen[[r, j - span.start]] = true;
+            for key in &weights.keys {
+                let at = [r, key.index - span.start];
+                p[at] = key.probability;
+                response[at] = key.response;
+                seen[at] = true;
             }
             lse.push((weights.lse, weights.lse_error));
+            rounding.push(weights.rounding);
         }
         let (v, v_magnitude) = (self.v.slice_axis(Axis(0), keys), self.v_magnitude.slice_axis(Axis(0), keys));
         let product = |weights: &Array2<f64>, values: ArrayView2<f64>| {
             if self.finite { weights.dot(&values) } else { visible_product(weights, values, &seen) }
         };
-        Attended {
-            value: product(&p, v),
-            error: product(&weighted, v_magnitude),
-            magnitude: product(&p, v_magnitude),
-            lse,
+        let (value, magnitude) = (product(&p, v), product(&p, v_magnitude));
+        let mut error = spread(&response, v, &value);
+        for (r, rounding) in rounding.into_iter().enumerate() {
+            // The value of a sink is 0, and so its distance from o is |o|.
+            let response = response.row(r).sum() + rounding.sink;
+            for (c, error) in error.row_mut(r).iter_mut().enumerate() {
+                let out = value[[r, c]].abs();
+                *error += rounding.sink * out;
+                if response > 1.0 {
+                    // Whatever the weights are, their mean lies among the values.
+                    let distances =
+                        (0..span.len()).filter(|&j| seen[[r, j]]).map(|j| v[[j, c]] - value[[r, c]]);
+                    let sink = if rounding.sink > 0.0 { out } else { 0.0 };
+                    *error = error.min(distances.fold(sink, |most, distance| most.max(distance.abs())));
+                }
+                *error += rounding.terms * magnitude[[r, c]] + rounding.whole * out;
+            }
         }
+        Attended { value, error, magnitude, lse }
     }
 
     /// The keys that any of the queries sees.
@@ -265,7 +292,7 @@ impl<'a> Head<'a> {
         (scores, magnitudes)
     }
 
-    /// The probabilities of one query's visible keys, each with its relative error.
+    /// The probabilities of one query's visible keys, each with what its error does.
     fn weights(&self, i: usize, row: Row) -> Weights {
         let spec = self.spec;
         let scale = spec.scale as f64;
@@ -296,27 +323,44 @@ impl<'a> Head<'a> {
             .map(|&(_, score, _)| score)
             .chain(sink)
             .fold(f64::NEG_INFINITY, |m, s| if s > m || s.is_nan() { s } else { m });
-        let denominator =
-            sum(keys.iter().map(|&(_, s, _)| (s - max).exp()).chain(sink.map(|s| (s - max).exp())));
-        let relative = |score: f64, error: f64| error + U * (2.0 * (score - max).abs() + EXP);
-        let of_denominator = sum(keys.iter().map(|&(_, score, error)| {
-            let p = (score - max).exp() / denominator;
-            if p == 0.0 { 0.0 } else { p * relative(score, error) }
-        })) + sink.map_or(0.0, |s| (s - max).exp() / denominator * relative(s, 0.0));
-        let sums = (2.0 * growth(keys.len()) + 3.0) * U;
+        let sink = sink.map(|sink| (sink, 0.0));
+        let exponentials: Vec<f64> = keys.iter().map(|&(_, score, _)| (score - max).exp()).collect();
+        let sink_exponential = sink.map(|(sink, _)| (sink - max).exp());
+        let denominator = sum(exponentials.iter().copied().chain(sink_exponential));
+        // (probability, relative error of its exponential); a weight of 0 has none, whatever it is.
+        let relative = |exponential: f64, score: f64, error: f64| {
+            let p = exponential / denominator;
+            let relative = if p == 0.0 { 0.0 } else { error + U * (2.0 * (score - max).abs() + EXP) };
+            (p, relative)
+        };
+        let of_keys: Vec<(f64, f64)> = keys
+            .iter()
+            .zip(&exponentials)
+            .map(|(&(_, score, error), &exponential)| relative(exponential, score, error))
+            .collect();
+        let of_sink = sink.zip(sink_exponential).map(|((sink, error), e)| relative(e, sink, error));
+        let all = || of_keys.iter().copied().chain(of_sink);
+        let least = sum(all().map(|(p, relative)| p * (-relative.min(LOST)).exp()));
+        let response = |(p, relative): (f64, f64)| {
+            if p == 0.0 { 0.0 } else { p * relative.min(LOST).exp_m1() / least }
+        };
+        let growth = growth(keys.len());
         // Nothing to attend to, not even a sink: the sum of no exponentials.
         let lse = if max == f64::NEG_INFINITY { max } else { max + denominator.ln() };
+        let of_denominator = sum(all().map(|(p, relative)| p * relative));
         Weights {
             keys: keys
-                .into_iter()
-                .map(|(j, score, error)| {
-                    let p = (score - max).exp() / denominator;
-                    let error = if p == 0.0 { 0.0 } else { relative(score, error) + of_denominator + sums };
-                    (j, p, error)
-                })
+                .iter()
+                .zip(&of_keys)
+                .map(|(&(index, ..), &own)| Key { index, probability: own.0, response: response(own) })
                 .collect(),
+            rounding: Rounding {
+                terms: (growth + 1.0) * U,
+                whole: (growth + 2.0) * U,
+                sink: of_sink.map_or(0.0, response),
+            },
             lse,
-            lse_error: of_denominator + sums + U * (LOG * denominator.ln().abs() + lse.abs()),
+            lse_error: of_denominator + U * (growth + 2.0 + LOG * denominator.ln().abs() + lse.abs()),
         }
     }
 }
@@ -328,11 +372,50 @@ struct Row {
     first: usize,
 }
 
+/// A visible key.
+struct Key {
+    index: usize,
+    probability: f64,
+    /// By how much of its distance from the output the key's value may move the output.
+    response: f64,
+}
+
+/// What the sums of a row and a sink add to the error of its output.
+struct Rounding {
+    /// Relative to Σ p|v|.
+    terms: f64,
+    /// Relative to |o|.
+    whole: f64,
+    /// The response of the sink.
+    sink: f64,
+}
+
 struct Weights {
-    /// (key, probability, relative error).
-    keys: Vec<(usize, f64, f64)>,
+    keys: Vec<Key>,
+    rounding: Rounding,
     lse: f64,
     lse_error: f64,
+}
+
+/// Σ_j response_ij·|v_jc − o_ic|.
+fn spread(response: &Array2<f64>, v: ArrayView2<f64>, out: &Array2<f64>) -> Array2<f64> {
+    let mut spread = Array2::zeros(out.raw_dim());
+    let strips = spread.axis_chunks_iter_mut(Axis(0), STRIP).zip(out.axis_chunks_iter(Axis(0), STRIP));
+    for (n, (mut spread, out)) in strips.enumerate() {
+        for (j, v) in v.outer_iter().enumerate() {
+            for r in 0..out.nrows() {
+                let response = response[[n * STRIP + r, j]];
+                // So that 0·NaN of a hidden key cannot arise.
+                if response != 0.0 {
+                    Zip::from(spread.row_mut(r))
+                        .and(out.row(r))
+                        .and(v)
+                        .for_each(|spread, o, v| *spread += response * (v - o).abs());
+                }
+            }
+        }
+    }
+    spread
 }
 
 /// Σ_j w_ij·v_jc over the pairs that are seen, so that 0·NaN of an unseen one cannot arise.
@@ -341,3 +424,6 @@ fn visible_product(weights: &Array2<f64>, values: ArrayView2<f64>, seen: &Array2
         sum((0..weights.ncols()).filter(|&j| seen[[r, j]]).map(|j| weights[[r, j]] * values[[j, c]]))
     })
 }
+
+#[cfg(test)]
+mod tests;
