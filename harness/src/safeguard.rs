@@ -2,7 +2,7 @@
 //!
 //! A check that nobody could miss is decoration. So the list is closed, and the self-test takes
 //! each safeguard away in turn and demands that something wrong gets through without it (see
-//! [`selftest::needs`](crate::selftest::needs)). For that, the engine is told which safeguards
+//! [`selftest::needs`](crate::selftest::needs())). For that, the engine is told which safeguards
 //! stand, as a value that only this crate can make: the public functions run with all of them.
 //!
 //! What stops a case rather than judging it is not in the list: a backend that reports an error,

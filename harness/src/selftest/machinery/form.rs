@@ -1,18 +1,16 @@
 //! Right numbers in results of another form.
 
 use touchstone_kernels::op::Op;
-use touchstone_kernels::{BackendError, DType, Outputs, Problem};
+use touchstone_kernels::{BackendError, DType, ElementType, Outputs, Problem};
 
 use super::{len, rows};
 use crate::selftest::planted::{SHORT, Specimen, naive, naive_on, tensor, unsupported};
 
+/// From the right numbers to type, shape and numbers of a result.
+type Form = fn(&Problem, Vec<f64>) -> (DType, Vec<usize>, Vec<f64>);
+
 /// The first result right in its numbers, with another type, shape or number of elements.
-fn reshaped(
-    name: &'static str,
-    about: &'static str,
-    differs: fn(&Problem) -> bool,
-    form: fn(&Problem, Vec<f64>) -> (DType, Vec<usize>, Vec<f64>),
-) -> Specimen {
+fn reshaped(name: &'static str, about: &'static str, differs: fn(&Problem) -> bool, form: Form) -> Specimen {
     Specimen::new(None, name, about, differs, move |problem, inputs| {
         let mut outputs = naive(problem, inputs)?;
         replace_first(problem, &mut outputs, form)?;
@@ -20,14 +18,10 @@ fn reshaped(
     })
 }
 
-fn replace_first(
-    problem: &Problem,
-    outputs: &mut Outputs,
-    form: fn(&Problem, Vec<f64>) -> (DType, Vec<usize>, Vec<f64>),
-) -> Result<(), BackendError> {
+fn replace_first(problem: &Problem, outputs: &mut Outputs, form: Form) -> Result<(), BackendError> {
     let (_, first) = outputs.iter_mut().next().ok_or_else(unsupported)?;
     let (dtype, shape, values) = form(problem, first.to_f64());
-    *first = tensor(touchstone_kernels::ElementType::Float(dtype), &shape, &values)?;
+    *first = tensor(ElementType::Float(dtype), &shape, &values)?;
     Ok(())
 }
 
