@@ -8,7 +8,7 @@ use std::path::Path;
 use csv::{ReaderBuilder, StringRecord};
 
 use crate::grid::{Cell, Grid, Heading, Row};
-use crate::store::StoreError;
+use crate::store::{StoreError, line_of, write_whole};
 use crate::words::plural;
 
 /// A table that may be there.
@@ -70,6 +70,20 @@ impl Evidence {
     }
 }
 
+/// Writes such a table, whole or not at all.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write<const N: usize>(
+    file: &Path,
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> Result<(), StoreError> {
+    let mut text = line_of(header.as_slice());
+    rows.into_iter().for_each(|row| text.extend(line_of(row.as_slice())));
+    write_whole(file, &text)
+}
+
 impl Table {
     fn grid(&self, file: &Path, bytes: &[u8]) -> Result<Grid, StoreError> {
         let mut reader = ReaderBuilder::new().has_headers(false).from_reader(bytes);
@@ -106,8 +120,8 @@ mod tests {
     fn what_is_there_is_shown() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Evidence::beside(dir.path()).unwrap(), Evidence::default());
-        let kills = "fault,dtype,passed_before\nzeros,f32,0\n\"a, b\",f16,3\n";
-        std::fs::write(dir.path().join("kills.csv"), kills).unwrap();
+        let kills = [["zeros", "f32", "0"], ["a, b", "f16", "3"]].map(|row| row.map(String::from));
+        write(&dir.path().join("kills.csv"), ["fault", "dtype", "passed_before"], kills).unwrap();
         std::fs::write(dir.path().join("safeguards.csv"), "safeguard,fault\n").unwrap();
         let evidence = Evidence::beside(&dir.path().join("records.csv")).unwrap();
         let [grid] = &evidence.grids[..] else { panic!("{evidence:?}") };

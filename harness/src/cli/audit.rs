@@ -1,10 +1,10 @@
 //! `touchstone selftest --audit`: how near right kernels come to their bounds.
 
-use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
+use touchstone_reports::evidence;
 use touchstone_reports::plot::{Audit, bounds};
 use touchstone_reports::store::write_whole;
 use touchstone_reports::words::number;
@@ -32,7 +32,8 @@ pub(super) fn run(variants: &[Specimen], cases: &[SuiteCase], out: Option<&Path>
     let wholes: Vec<&Audited> = audited.iter().filter(|row| row.subject.is_none()).collect();
     print(&wholes)?;
     if let Some(out) = out {
-        write_whole(&out.join("bounds.csv"), csv(&audited).as_bytes()).context("cannot write the audit")?;
+        evidence::write(&out.join("bounds.csv"), HEADER, audited.iter().map(cells))
+            .context("cannot write the audit")?;
         let rows: Vec<Audit> = wholes.iter().map(|row| drawn(row)).collect();
         if let Some(plot) = bounds("How near correct kernels come to their bounds", &rows, LOOSE)? {
             write_whole(&out.join("bounds.svg"), plot.file().as_bytes())
@@ -92,22 +93,37 @@ fn print(wholes: &[&Audited]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn csv(audited: &[Audited]) -> String {
-    let mut text = String::from(
-        "op,result,dtype,subject,elements,rounding_share,p50,p99,p99_9,max,loosest_case_p99_9,loosest_case\n",
-    );
-    for row in audited {
-        let Audited { op, result, dtype, elements, rounding, median, p99, p999, max, .. } = row;
-        let subject = row.subject.as_deref().unwrap_or("all");
-        let loosest = row.loosest.as_ref();
-        let (own, case) =
-            loosest.map_or_else(Default::default, |l| (format!("{:.3e}", l.p999), l.case.as_str()));
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{op},{result},{dtype},{subject},{elements},{rounding:.4},{median:.3e},{p99:.3e},{p999:.3e},{max:.3e},\
-             {own},{case}"
-        );
-    }
-    text
+const HEADER: [&str; 12] = [
+    "op",
+    "result",
+    "dtype",
+    "subject",
+    "elements",
+    "rounding_share",
+    "p50",
+    "p99",
+    "p99_9",
+    "max",
+    "loosest_case_p99_9",
+    "loosest_case",
+];
+
+fn cells(row: &Audited) -> [String; HEADER.len()] {
+    let figure = |x: f64| format!("{x:.3e}");
+    let (own, case) =
+        row.loosest.as_ref().map_or_else(Default::default, |l| (figure(l.p999), l.case.to_string()));
+    [
+        row.op.to_string(),
+        row.result.to_string(),
+        row.dtype.to_string(),
+        row.subject.clone().unwrap_or_else(|| "all".into()),
+        row.elements.to_string(),
+        format!("{:.4}", row.rounding),
+        figure(row.median),
+        figure(row.p99),
+        figure(row.p999),
+        figure(row.max),
+        own,
+        case,
+    ]
 }

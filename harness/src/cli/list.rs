@@ -2,9 +2,12 @@
 
 use std::io::Write;
 use std::iter;
+use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Args;
 use touchstone_kernels::{Op, Registry};
+use touchstone_reports::evidence;
 
 use super::output::plain;
 use super::select::processors;
@@ -19,6 +22,9 @@ pub(super) struct Arguments {
     /// Which conventions the best backends follow instead, found by asking each
     #[arg(long)]
     conventions: bool,
+    /// Write the conventions to conventions.csv in this directory, where the page of a run finds them
+    #[arg(long, short, value_name = "DIR", requires = "conventions")]
+    out: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -27,7 +33,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Result<Verdict> {
     let registry = registry(processors());
     if arguments.conventions {
-        return list_conventions(&registry, arguments.json);
+        return list_conventions(&registry, arguments);
     }
     let suites: Vec<Suite> = BUILT_IN.iter().map(|(name, _)| Suite::load(name)).collect::<Result<_, _>>()?;
     let mut out = std::io::stdout().lock();
@@ -90,25 +96,33 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
 }
 
 /// A row for each question, a column for each backend.
-fn list_conventions(registry: &Registry, json: bool) -> anyhow::Result<Verdict> {
+fn list_conventions(registry: &Registry, arguments: &Arguments) -> anyhow::Result<Verdict> {
     let backends = registry.best();
     let probes = conventions::built_in()?;
+    let asked: Vec<Vec<_>> =
+        probes.iter().map(|probe| backends.iter().map(|b| probe.ask(b.as_ref())).collect()).collect();
     let mut out = std::io::stdout().lock();
-    if json {
-        let rows: Vec<_> =
-            probes.iter().flat_map(|probe| backends.iter().map(|b| probe.ask(b.as_ref()))).collect();
-        writeln!(out, "{}", serde_json::to_string_pretty(&rows)?)?;
-        return Ok(Verdict::Ok);
+    if arguments.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&asked.concat())?)?;
+    } else {
+        let ids = backends.iter().map(|backend| backend.id().to_string());
+        let mut table = plain(iter::once("question".to_string()).chain(ids));
+        for (probe, rows) in probes.iter().zip(&asked) {
+            let answers = rows.iter().map(|row| match row.answer.as_str() {
+                "other" => format!("other: {}", row.observed),
+                answer => answer.to_string(),
+            });
+            table.add_row(iter::once(probe.question.clone()).chain(answers));
+        }
+        writeln!(out, "{table}")?;
     }
-    let ids = backends.iter().map(|backend| backend.id().to_string());
-    let mut table = plain(iter::once("question".to_string()).chain(ids));
-    for probe in &probes {
-        let answers = backends.iter().map(|backend| {
-            let row = probe.ask(backend.as_ref());
-            if row.answer == "other" { format!("other: {}", row.observed) } else { row.answer }
-        });
-        table.add_row(iter::once(probe.question.clone()).chain(answers));
+    if let Some(directory) = &arguments.out {
+        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        let header = ["question", "exact", "backend", "answer", "path", "observed"];
+        let rows = asked.into_iter().flatten();
+        let rows = rows.map(|row| [row.question, row.exact, row.backend, row.answer, row.path, row.observed]);
+        evidence::write(&directory.join("conventions.csv"), header, rows)
+            .context("cannot write the conventions")?;
     }
-    writeln!(out, "{table}")?;
     Ok(Verdict::Ok)
 }

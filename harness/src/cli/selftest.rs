@@ -1,12 +1,13 @@
 //! `touchstone selftest`: the checker, tested.
 
-use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
 use regex::Regex;
+use touchstone_reports::store::write_whole;
+use touchstone_reports::{evidence, markdown};
 
 use super::output::plain;
 use super::select::processors;
@@ -48,6 +49,10 @@ pub(super) struct Arguments {
     /// below a thousandth of it. With --out: bounds.csv and bounds.svg
     #[arg(long, conflicts_with = "fault")]
     audit: bool,
+    /// Put the counts between the markers `<!-- touchstone:selftest -->` and
+    /// `<!-- /touchstone:selftest -->` of this document
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["fault", "audit"])]
+    splice: Option<PathBuf>,
     /// List the faults and variants, and run nothing
     #[arg(long)]
     list: bool,
@@ -103,6 +108,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let stopped = score.stopped || needs.is_none();
     let needs = needs.unwrap_or_default();
     print(&score, &needs)?;
+    if let (Some(document), false) = (&arguments.splice, stopped) {
+        splice(document, &score, &needs)?;
+    }
     if let Some(out) = &arguments.out {
         write_kills(&out.join("kills.csv"), &faults, &score)?;
         if !needs.is_empty() {
@@ -167,49 +175,52 @@ fn print(score: &Score, needs: &[Need]) -> anyhow::Result<()> {
     }
     writeln!(out, "{score}")?;
     if !needs.is_empty() {
-        let shown = needs.iter().filter(|need| need.is_shown()).count();
-        writeln!(
-            out,
-            "{shown} of {} safeguards are needed: something wrong gets through without.",
-            needs.len()
-        )?;
+        writeln!(out, "{}", needed(needs))?;
     }
     Ok(())
 }
 
+fn needed(needs: &[Need]) -> String {
+    let shown = needs.iter().filter(|need| need.is_shown()).count();
+    format!("{shown} of {} safeguards are needed: something wrong gets through without.", needs.len())
+}
+
+/// Renews the counts in a document.
+fn splice(document: &Path, score: &Score, needs: &[Need]) -> anyhow::Result<()> {
+    let text =
+        std::fs::read_to_string(document).with_context(|| format!("cannot read {}", document.display()))?;
+    let content = format!("\n{score} {}\n", needed(needs));
+    let text = markdown::splice(&text, "selftest", &content)
+        .with_context(|| format!("cannot renew {}", document.display()))?;
+    write_whole(document, text.as_bytes()).with_context(|| format!("cannot write {}", document.display()))
+}
+
 /// A row for each safeguard and each mistake that gets through without it.
 fn write_needs(path: &Path, needs: &[Need]) -> anyhow::Result<()> {
-    let mut text = String::from("safeguard,fault,mistake,dtype\n");
-    for need in needs {
-        for escape in &need.escapes {
+    let rows = needs.iter().flat_map(|need| {
+        need.escapes.iter().map(|escape| {
             let dtype = escape.dtype.map_or_else(String::new, |dtype| dtype.to_string());
-            let texts = [&need.safeguard.to_string(), escape.what, escape.about, &dtype].map(quoted);
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{}", texts.join(","));
-        }
-    }
-    touchstone_reports::store::write_whole(path, text.as_bytes()).context("cannot write the safeguards")
+            [need.safeguard.to_string(), escape.what.to_string(), escape.about.to_string(), dtype]
+        })
+    });
+    evidence::write(path, ["safeguard", "fault", "mistake", "dtype"], rows)
+        .context("cannot write the safeguards")
 }
 
 /// The kill matrix, a row for each fault and storage type; survivors have no case.
 fn write_kills(path: &Path, faults: &[Specimen], score: &Score) -> anyhow::Result<()> {
-    let mut text = String::from("fault,family,mistake,dtype,case,why,passed_before\n");
-    for fault in faults {
-        for dtype in fault.dtypes() {
-            let kill = score.kills.iter().find(|kill| kill.fault == fault.name && kill.dtype == *dtype);
+    let of_fault = |fault: &Specimen| {
+        let (name, about, family) = (fault.name, fault.about, family(fault));
+        fault.dtypes().iter().map(move |dtype| {
+            let kill = score.kills.iter().find(|kill| kill.fault == name && kill.dtype == *dtype);
             let (case, why) = kill.map_or(("", ""), |kill| (&kill.case, &kill.why));
-            let survivor = score.survivors.iter().find(|s| s.fault == fault.name && s.dtype == *dtype);
+            let survivor = score.survivors.iter().find(|s| s.fault == name && s.dtype == *dtype);
             let passed = kill.map(|kill| kill.passed).or(survivor.map(|survivor| survivor.passed));
-            let family = family(fault);
-            let texts = [fault.name, &family, fault.about, &dtype.to_string(), case, why].map(quoted);
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{},{}", texts.join(","), passed.unwrap_or(0));
-        }
-    }
-    touchstone_reports::store::write_whole(path, text.as_bytes()).context("cannot write the kill matrix")
-}
-
-/// A field of a CSV file (RFC 4180).
-fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.into() }
+            let (dtype, passed) = (dtype.to_string(), passed.unwrap_or(0).to_string());
+            [name.into(), family.clone(), about.into(), dtype, case.into(), why.into(), passed]
+        })
+    };
+    let header = ["fault", "family", "mistake", "dtype", "case", "why", "passed_before"];
+    let rows: Vec<_> = faults.iter().flat_map(of_fault).collect();
+    evidence::write(path, header, rows).context("cannot write the kill matrix")
 }
