@@ -20,6 +20,7 @@ pub mod comparison;
 pub mod fill;
 pub mod known;
 pub mod machine;
+pub mod onnx;
 pub mod oracle;
 pub mod outcome;
 pub mod recording;

@@ -10,6 +10,7 @@ mod diff;
 mod dump;
 mod eval;
 mod list;
+mod node_tests;
 mod output;
 mod plan;
 mod report;
