@@ -5,6 +5,7 @@
 //! | `conformance` | every backend is right on every smoke case, ours without exception |
 //! | `threads` | results do not depend on the number of threads beyond their bounds |
 //! | `captures` | every backend is right on tensors of real models |
+//! | `onnx` | the oracle and every backend give what the ONNX project expects of its operators |
 //! | `oracle` | the oracle agrees with facts that owe nothing to it |
 //! | `verdict` | the bounds pass what is right, and fail small and realistic mistakes |
 //! | `selftest` | planted faults are caught, and correct variants are not failed |

@@ -115,9 +115,13 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
         }
         contradicted = node_tests.contradict_the_oracle();
     }
+    let nothing = captures.is_empty() && node_tests.all_outside();
     if arguments.json {
         let all = serde_json::json!({ "captures": json, "onnx": node_tests.json() });
         writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
+    }
+    if nothing {
+        bail!("nothing was executed: no node test is a problem of ours");
     }
     judged.extend(node_tests.into_judged());
     match verdict(&judged)? {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use comfy_table::ContentArrangement;
 use touchstone_kernels::Backend;
 use touchstone_reports::Status;
 use touchstone_reports::words::plural;
@@ -56,6 +57,11 @@ impl NodeTests {
 
     pub(super) fn is_empty(&self) -> bool {
         self.judged.is_empty() && self.outside.is_empty()
+    }
+
+    /// Whether there are tests, but none that can be judged.
+    pub(super) fn all_outside(&self) -> bool {
+        self.judged.is_empty() && !self.outside.is_empty()
     }
 
     /// Judges a backend on all of them.
@@ -120,9 +126,11 @@ impl NodeTests {
         if let ([test], []) = (&self.judged[..], &self.outside[..]) {
             return test.print(out);
         }
-        self.print_operators(out, backends)?;
-        self.print_not_passed(out)?;
-        self.print_unjudged(out)?;
+        if !self.judged.is_empty() {
+            self.print_operators(out, backends)?;
+            self.print_not_passed(out)?;
+            self.print_unjudged(out)?;
+        }
         self.print_outside(out)
     }
 
@@ -132,6 +140,8 @@ impl NodeTests {
         writeln!(out, "{mapped} of {} are problems of ours\n", plural(tests, "ONNX node test"))?;
         let columns = ["operator", "tests", "mapped", "oracle"].map(String::from).into_iter();
         let mut table = plain(columns.chain(backends.iter().cloned()).collect::<Vec<String>>());
+        // Names broken into pieces are no use to anybody.
+        table.set_content_arrangement(ContentArrangement::Disabled);
         let mut operators: Vec<&str> = self.ours().map(|(operator, _)| operator).collect();
         operators.sort_unstable();
         operators.dedup();
@@ -204,7 +214,6 @@ impl NodeTests {
         if self.outside.is_empty() {
             return Ok(());
         }
-        writeln!(out, "\nOut of scope, {}:", plural(self.outside.len(), "test"))?;
         let mut reasons: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         let mut foreign: BTreeMap<&str, usize> = BTreeMap::new();
         let mut bodies = 0;
@@ -215,27 +224,25 @@ impl NodeTests {
                 Outside::Semantics(_) => reasons.entry(test.why.to_string()).or_default().push(&test.name),
             }
         }
-        for (reason, names) in reasons {
-            writeln!(out, "- {reason}: {}", names.join(", "))?;
+        let mut table = plain(["tests", "out of scope", "which"]);
+        for (reason, names) in &reasons {
+            table.add_row([&names.len().to_string(), reason, &names.join(", ")]);
         }
         if bodies > 0 {
-            let them = plural(bodies, "test");
-            writeln!(
-                out,
-                "- {them} of the bodies of functions: graphs of several nodes (--json names them)"
-            )?;
+            let which =
+                "see --json: the tests of functions once more, written out as graphs of several nodes";
+            table.add_row([bodies.to_string().as_str(), "not one node", which]);
         }
         if !foreign.is_empty() {
-            let operators: Vec<String> =
-                foreign.iter().map(|(name, count)| format!("{name} {count}")).collect();
-            let tests = plural(foreign.values().sum(), "test");
-            let of = plural(operators.len(), "operator");
-            writeln!(
-                out,
-                "- {tests} of {of} that are not ours (--json names them): {}",
-                operators.join(", ")
-            )?;
+            let operators = foreign.iter().map(|(name, count)| match count {
+                1 => name.to_string(),
+                _ => format!("{name} ({count})"),
+            });
+            let count: usize = foreign.values().sum();
+            let which = operators.collect::<Vec<_>>().join(", ");
+            table.add_row([count.to_string().as_str(), "an operator that is not ours", &which]);
         }
+        writeln!(out, "\n{table}")?;
         Ok(())
     }
 }
@@ -243,8 +250,11 @@ impl NodeTests {
 impl JudgedTest {
     fn print(&self, out: &mut impl Write) -> anyhow::Result<()> {
         writeln!(out, "{}\n  ONNX {}", self.name, self.operator)?;
-        for part in &self.posed.mapped.parts {
-            writeln!(out, "  {}", part.problem)?;
+        for same in self.posed.mapped.parts.chunk_by(|a, b| a.problem == b.problem) {
+            match same {
+                [part] => writeln!(out, "  {}", part.problem)?,
+                parts => writeln!(out, "  {} ({} times)", parts[0].problem, parts.len())?,
+            }
         }
         match &self.posed.oracle {
             None => writeln!(out, "  the oracle agrees with ONNX's output")?,

@@ -14,6 +14,8 @@ mod map;
 mod node;
 pub mod proto;
 mod test;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use touchstone_kernels::{Inputs, Problem};
