@@ -22,6 +22,7 @@ pub mod conventions;
 pub mod fill;
 pub mod known;
 pub mod machine;
+pub mod onnx;
 pub mod oracle;
 pub mod outcome;
 pub mod recording;

@@ -336,7 +336,7 @@ fn device_limits((device, peaks): (&String, &DevicePeaks)) -> RooflineEntry {
 }
 
 /// Status and reason of an outcome.
-fn verdict(outcome: &Outcome) -> (Status, String) {
+pub(crate) fn verdict(outcome: &Outcome) -> (Status, String) {
     match outcome {
         Outcome::Passed(_) | Outcome::Measured(..) => (Status::Passed, String::new()),
         Outcome::Failed { why, .. } => (Status::Failed, why.to_string()),

@@ -7,6 +7,7 @@
 //! | `guard_pages` | our kernels touch no byte beside their operands, results and scratch |
 //! | `conventions` | conventions are those of the semantics, and those of libraries are on record |
 //! | `captures` | every backend is right on tensors of real models |
+//! | `onnx` | the oracle and every backend give what the ONNX project expects of its operators |
 //! | `oracle` | the oracle agrees with facts that owe nothing to it |
 //! | `verdict` | the bounds pass what is right, and fail small and realistic mistakes |
 //! | `selftest` | planted faults are caught, variants are not failed, no safeguard or bound is idle |

@@ -68,7 +68,7 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
                 dump(&dir.join(file), outputs.iter(), &case.to_string())?;
             }
         }
-        judged.push(Judged { backend: id.to_string(), outcome });
+        judged.push(Judged::new(id, &outcome));
     }
     writeln!(out)?;
     print_verdicts(&mut out, &judged)?;
