@@ -17,6 +17,7 @@ pub mod case;
 pub mod check;
 pub mod cli;
 pub mod comparison;
+pub mod explore;
 pub mod fill;
 pub mod known;
 pub mod machine;

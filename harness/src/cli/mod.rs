@@ -9,6 +9,7 @@ mod compare;
 mod diff;
 mod dump;
 mod eval;
+mod explore;
 mod list;
 mod output;
 mod plan;
