@@ -9,16 +9,16 @@ use touchstone_kernels::op::{Attention, Causal, Mask};
 
 use super::sizes::{Numbers, fit, positive_size, product, size};
 
-/// Most products of a query with a key, times channels: a millisecond or so in plain code.
-const MOST_PRODUCTS: usize = 1 << 19;
+/// Most products of a query with a key, times channels: some milliseconds in plain code.
+const MOST_PRODUCTS: usize = 1 << 21;
 
 pub(super) fn attention(numbers: Numbers) -> SBoxedStrategy<Op> {
     let heads = || select(vec![1usize, 2, 3, 4, 5, 8]);
     let shape = (
         (select(vec![1usize, 2, 3]), heads(), select(vec![1usize, 2, 3, 4, 8])),
-        (size(513), size(1025)),
+        (len(513), len(2049)),
         (positive_size(257), prop::option::weighted(0.25, positive_size(257))),
-        select(vec![1usize << 12, 1 << 15, 1 << 17, MOST_PRODUCTS]),
+        select(vec![1usize << 14, 1 << 17, 1 << 19, MOST_PRODUCTS]),
     );
     let square = any::<bool>();
     // The scale of the text's default first; small ones for fills with large products.
@@ -66,6 +66,11 @@ pub(super) fn attention(numbers: Numbers) -> SBoxedStrategy<Op> {
             })
         })
         .sboxed()
+}
+
+/// How many queries or keys: few as often as many.
+fn len(most: usize) -> impl Strategy<Value = usize> + Send + Sync {
+    prop_oneof![1 => size(9), 2 => size(most)]
 }
 
 fn weighted_bools(probabilities: [f64; 3]) -> impl Strategy<Value = [bool; 3]> + Send + Sync {

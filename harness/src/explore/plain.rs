@@ -58,7 +58,8 @@ pub(super) fn rms_norm(numbers: Numbers) -> SBoxedStrategy<Op> {
 }
 
 pub(super) fn batch_norm(numbers: Numbers) -> SBoxedStrategy<Op> {
-    let momentum = prop_oneof![4 => select(vec![0.1f32, 0.01, 0.0, 0.5, 0.9, 1.0]), 1 => 0f32..=1.0];
+    let momentum = prop_oneof![4 => select(vec![0.1f32, 0.01, 0.0, 0.5, 0.9, 1.0]), 1 => (0u8..=100).prop_map(|percent| f32::from(percent) / 100.0),
+    ];
     (tensor(2..=4), select(BatchNormMode::ALL), affine(), numbers.positive(EPS), momentum)
         .prop_map(|(mut shape, mode, affine, eps, momentum)| {
             // Training has statistics of two values at least.

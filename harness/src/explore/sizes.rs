@@ -26,14 +26,16 @@ pub(super) fn positive_size(most: usize) -> SBoxedStrategy<usize> {
     select(&SIZES[..present]).sboxed()
 }
 
-/// Dimensions of a tensor with that many axes. See [`fit`] for how large it may become.
+/// Dimensions of a tensor with that many axes, most of them short. See [`fit`] for how large it may
+/// become.
 pub(super) fn shape(axes: std::ops::RangeInclusive<usize>) -> SBoxedStrategy<Vec<usize>> {
-    prop::collection::vec(size(4097), axes).sboxed()
+    let dim = prop_oneof![2 => size(9), 1 => size(65), 2 => size(4097)];
+    prop::collection::vec(dim, axes).sboxed()
 }
 
 /// How many elements a tensor may have: mostly few, so that a problem is cheap.
 pub(super) fn budget() -> SBoxedStrategy<usize> {
-    select(vec![64, 256, 1024, 1024, 4096, 4096, 16384]).sboxed()
+    select(vec![256, 1024, 4096, 4096, 16384, 16384, 65536]).sboxed()
 }
 
 /// Cuts the largest dimension, and again, until `cost` is at most `budget`. What is cut to is a size

@@ -134,7 +134,14 @@ fn operation(name: &'static str, numbers: Numbers) -> (Family, u32, SBoxedStrate
 /// The cases of an operation.
 fn cases(ops: SBoxedStrategy<Op>, dtypes: &[DType]) -> SBoxedStrategy<Case> {
     (ops, select(dtypes.to_vec()), select(Fill::ALL), any::<u64>())
-        .prop_map(|(op, dtype, fill, seed)| {
+        .prop_map(|(mut op, dtype, fill, seed)| {
+            if let Op::Attention(spec) = &mut op
+                && fill == Fill::Offset
+            {
+                // Each q·k is about 10⁶·D: at a larger scale two keys are no longer told apart in
+                // f32, and no verdict is possible.
+                spec.scale = spec.scale.clamp(-1e-6, 1e-6);
+            }
             #[expect(clippy::expect_used, reason = "strategies draw what fits together")]
             let problem = Problem::new(op, dtype).expect("a valid problem");
             Case { problem, fill, seed }
@@ -193,8 +200,8 @@ mod tests {
         let space = Space::whole();
         let works = (0..20_000).map(|index| space.case(2, index).problem.work());
         let most = works.clone().map(|work| work.flops.max(work.bytes)).max();
-        assert!(most < Some(4 << 20), "{most:?}");
+        assert!(most < Some(8 << 20), "{most:?}");
         let mean = works.map(|work| work.flops + work.bytes).sum::<u64>() / 20_000;
-        assert!(mean < 200_000, "{mean}");
+        assert!(mean < 500_000, "{mean}");
     }
 }
