@@ -10,6 +10,10 @@
 //!
 //! The magnitude that conditions it is Σ p|v|, never |out|, which may cancel.
 //!
+//! Below f32's smallest normal number exponentials, weights and products lose up to a spacing, whatever
+//! v they meet: 2⁻¹⁵⁰·(Σ|v_jc|·(k_exp/S + 1) + n + 1) more, with S the sum of exponentials. It shows
+//! where the largest of them has no v, as a sink.
+//!
 //! Blocks of queries go through f64 matrix products where all operands are finite; their error of
 //! Lk·2⁻⁵³·Σ p|v| is far below the bound. Otherwise each visible pair is taken by itself, so that
 //! what a masked key holds cannot leak.
@@ -19,7 +23,7 @@ use std::ops::Range;
 use ndarray::{Array2, ArrayView2, Axis, Slice};
 use rayon::prelude::*;
 use touchstone_kernels::op::{Attention, Causal, Mask};
-use touchstone_kernels::{Inputs, Problem};
+use touchstone_kernels::{DType, Inputs, Problem};
 
 use super::rounding::{EXP, LOG, TANH, U, UNDERFLOW, growth};
 use super::{ExpectedResult, required, sum};
@@ -40,7 +44,8 @@ pub(super) fn expect(spec: &Attention, problem: &Problem, inputs: &Inputs) -> Ve
         .zip(lse.par_chunks_mut(spec.q_len.max(1)))
         .enumerate()
         .for_each(|(index, ((block, storage), lse))| {
-            let head = Head::new(spec, &operands, index / spec.q_heads, index % spec.q_heads);
+            let (batch, head) = (index / spec.q_heads, index % spec.q_heads);
+            let head = Head::new(spec, problem.dtype, &operands, batch, head);
             let rows = BLOCK * spec.v_dim;
             block
                 .value
@@ -53,9 +58,8 @@ pub(super) fn expect(spec: &Attention, problem: &Problem, inputs: &Inputs) -> Ve
                     let first = n * BLOCK;
                     let attended = head.attend(first..first + lse.len());
                     value.iter_mut().zip(&attended.value).for_each(|(to, from)| *to = *from);
-                    error.iter_mut().zip(&attended.error).for_each(|(to, from)| *to = *from + UNDERFLOW);
-                    let u = problem.dtype.unit_roundoff();
-                    storage.iter_mut().zip(&attended.magnitude).for_each(|(to, from)| *to = u * *from);
+                    error.iter_mut().zip(&attended.error).for_each(|(to, from)| *to = *from);
+                    storage.iter_mut().zip(&attended.storage).for_each(|(to, from)| *to = *from);
                     lse.copy_from_slice(&attended.lse);
                 });
         });
@@ -106,6 +110,7 @@ impl Operands {
 /// One query head with the keys and values that it reads.
 struct Head<'a> {
     spec: &'a Attention,
+    dtype: DType,
     operands: &'a Operands,
     batch: usize,
     head: usize,
@@ -121,13 +126,13 @@ struct Head<'a> {
 struct Attended {
     value: Array2<f64>,
     error: Array2<f64>,
-    /// Σ p|v|.
-    magnitude: Array2<f64>,
+    /// What rounding the weights to the storage type adds.
+    storage: Array2<f64>,
     lse: Vec<(f64, f64)>,
 }
 
 impl<'a> Head<'a> {
-    fn new(spec: &'a Attention, operands: &'a Operands, batch: usize, head: usize) -> Self {
+    fn new(spec: &'a Attention, dtype: DType, operands: &'a Operands, batch: usize, head: usize) -> Self {
         let view = |data: &'a [f64], index: usize, rows: usize, width: usize| {
             #[expect(clippy::expect_used, reason = "the slice is cut to the shape")]
             ArrayView2::from_shape((rows, width), &data[index * rows * width..][..rows * width])
@@ -140,6 +145,7 @@ impl<'a> Head<'a> {
         let finite = [q, k, v].iter().all(|m| m.iter().all(|x| x.is_finite()));
         Head {
             spec,
+            dtype,
             operands,
             batch,
             head,
@@ -216,6 +222,8 @@ impl<'a> Head<'a> {
         };
         let mut p = Array2::zeros(scores.raw_dim());
         let mut weighted = Array2::zeros(scores.raw_dim());
+        let mut stored = Array2::zeros(scores.raw_dim());
+        let mut underflow = Vec::with_capacity(rows.len());
         let mut seen = Array2::from_elem(scores.raw_dim(), false);
         let mut lse = Vec::with_capacity(rows.len());
         for (r, i) in rows.clone().enumerate() {
@@ -225,23 +233,28 @@ impl<'a> Head<'a> {
                 first: span.start,
             };
             let weights = self.weights(i, row);
+            // An exponential that is subnormal is divided by their sum; a weight may be so itself.
+            let lost = UNDERFLOW * (EXP / weights.denominator + 1.0);
+            let coarsest = self.dtype.smallest_subnormal() / 2.0 / weights.denominator;
             for &(j, probability, relative) in &weights.keys {
-                p[[r, j - span.start]] = probability;
-                weighted[[r, j - span.start]] = probability * relative;
-                seen[[r, j - span.start]] = true;
+                let at = [r, j - span.start];
+                p[at] = probability;
+                weighted[at] = probability * relative + lost;
+                stored[at] = (self.dtype.unit_roundoff() * probability).max(coarsest);
+                seen[at] = true;
             }
+            underflow.push(UNDERFLOW * (weights.keys.len() + 1) as f64);
             lse.push((weights.lse, weights.lse_error));
         }
         let (v, v_magnitude) = (self.v.slice_axis(Axis(0), keys), self.v_magnitude.slice_axis(Axis(0), keys));
         let product = |weights: &Array2<f64>, values: ArrayView2<f64>| {
             if self.finite { weights.dot(&values) } else { visible_product(weights, values, &seen) }
         };
-        Attended {
-            value: product(&p, v),
-            error: product(&weighted, v_magnitude),
-            magnitude: product(&p, v_magnitude),
-            lse,
+        let mut error = product(&weighted, v_magnitude);
+        for (mut row, underflow) in error.rows_mut().into_iter().zip(underflow) {
+            row += underflow;
         }
+        Attended { value: product(&p, v), error, storage: product(&stored, v_magnitude), lse }
     }
 
     /// The keys that any of the queries sees.
@@ -315,6 +328,7 @@ impl<'a> Head<'a> {
                     (j, p, error)
                 })
                 .collect(),
+            denominator,
             lse,
             lse_error: of_denominator + sums + U * (LOG * denominator.ln().abs() + lse.abs()),
         }
@@ -331,6 +345,8 @@ struct Row {
 struct Weights {
     /// (key, probability, relative error).
     keys: Vec<(usize, f64, f64)>,
+    /// The sum of exp(score − maximum), a sink's included.
+    denominator: f64,
     lse: f64,
     lse_error: f64,
 }
