@@ -55,7 +55,9 @@ pub(crate) fn suspicion_by(
         safeguards.have(safeguard) && fits().is_some_and(|fits| fits.contains(&Fit::Wrong))
     };
     let mean_of_v = match &problem.op {
-        Op::Attention(spec) if results.len() == 1 => inputs.get("v").map(|v| mean_of_v(spec, &v.to_f64())),
+        Op::Attention(spec) if results.len() == 1 && spec.kv_len > 0 => {
+            inputs.get("v").map(|v| mean_of_v(spec, &v.to_f64()))
+        }
         _ => None,
     };
     let what = if would_pass(Safeguard::SuspectZeros, &|judge| judge.fit(|_| 0.0)) {
@@ -196,6 +198,15 @@ mod tests {
             "attention bf16 h=2 lq=5 lk=513 d=64",
             "attention f32 h=1 lq=3 lk=1 d=16",
         ] {
+            assert_eq!(suspected(case, 1.0), None, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_case_without_keys_or_without_elements_is_not_suspect() {
+        for case in
+            ["attention f32 h=2 lq=3 lk=0 d=4", "attention f32 h=2 lq=0 lk=3 d=4", "softmax f32 shape=0x3"]
+        {
             assert_eq!(suspected(case, 1.0), None, "{case}");
         }
     }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::Args;
 
+use super::explore::{self, Exploring};
 use super::output::{Format, print};
 use super::plan::{Keeping, carry_out};
 use super::select::{Backends, Selection};
@@ -21,6 +23,8 @@ pub(super) struct Arguments {
     #[command(flatten)]
     selection: Selection,
     #[command(flatten)]
+    exploring: Exploring,
+    #[command(flatten)]
     keeping: Keeping,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
@@ -29,6 +33,14 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Result<Verdict> {
     let selection = &arguments.selection;
+    if let Some(count) = arguments.exploring.explore {
+        if arguments.keeping.resume {
+            bail!("--resume: an exploration is not continued; explore further with another --seed");
+        }
+        let seed = arguments.exploring.seed()?;
+        let out = arguments.keeping.out.as_deref();
+        return explore::run(count, seed, selection, out, arguments.format, registry);
+    }
     let threads = selection.who.one_thread_count()?;
     let plan = Plan {
         cases: selection.cases(&["smoke"], false)?,

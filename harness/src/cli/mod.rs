@@ -10,6 +10,7 @@ mod compare;
 mod diff;
 mod dump;
 mod eval;
+mod explore;
 mod list;
 mod node_tests;
 mod output;

@@ -22,7 +22,7 @@ pub(super) struct Judged {
 impl Judged {
     /// By the oracle alone.
     pub(super) fn new(backend: impl ToString, outcome: &Outcome) -> Self {
-        Judged::with(backend, outcome, recording::verdict(outcome))
+        Judged::with(backend, outcome, (outcome.status(), recording::reason(outcome)))
     }
 
     /// By the oracle and somebody else.

@@ -12,7 +12,7 @@ use crate::fill::Fill;
 use crate::known::KnownIssues;
 use crate::oracle::{self, Expected};
 use crate::outcome::Outcome;
-use crate::recording::verdict;
+use crate::recording::reason;
 
 /// How far an output may be from ONNX's, relative to ONNX's: the tolerance of ONNX's own runner
 /// (`onnx/backend/test/loader`).
@@ -143,11 +143,9 @@ impl Judgement {
     /// Both verdicts in one, and why: passed only if both judges are content. What ONNX objects
     /// to is explained by a known issue, too.
     pub fn verdict(&self) -> (Status, String) {
-        match (verdict(&self.outcome), &self.difference) {
-            ((Status::Passed | Status::Suspect, _), Some(difference)) => {
-                (Status::Failed, difference.to_string())
-            }
-            (verdict, _) => verdict,
+        match (self.outcome.status(), &self.difference) {
+            (Status::Passed | Status::Suspect, Some(difference)) => (Status::Failed, difference.to_string()),
+            (status, _) => (status, reason(&self.outcome)),
         }
     }
 

@@ -15,6 +15,11 @@
 //! with no more than max_j |v_jc − o_ic| for the first line: a mean lies among its values.
 //! The sum over p·v is conditioned by Σ p|v|, never by |o|, which may cancel.
 //!
+//! Below f32's smallest normal number exponentials, weights and products lose up to a spacing, whatever
+//! v they meet: 2⁻¹⁵⁰·(Σ|v_jc|·(k_exp/S + 1) + n + 1) more, with S the sum of exponentials. It shows
+//! where the largest of them has no v, as a sink. A weight stored in f16 or bf16 loses u_s·p, or half
+//! a spacing of that type's subnormal numbers.
+//!
 //! Blocks of queries go through f64 matrix products where all operands are finite; their error of
 //! Lk·2⁻⁵³·Σ p|v| is far below the bound. Otherwise each visible pair is taken by itself, so that
 //! what a masked key holds cannot leak.
@@ -24,7 +29,7 @@ use std::ops::Range;
 use ndarray::{Array2, ArrayView2, Axis, Slice, Zip};
 use rayon::prelude::*;
 use touchstone_kernels::op::{Attention, Causal, Mask};
-use touchstone_kernels::{Inputs, Problem};
+use touchstone_kernels::{DType, Inputs, Problem};
 
 use super::rounding::{EXP, LOG, TANH, U, UNDERFLOW, growth};
 use super::{ExpectedResult, required, sum};
@@ -51,7 +56,8 @@ pub(super) fn expect(spec: &Attention, problem: &Problem, inputs: &Inputs) -> Ve
         .zip(lse.par_chunks_mut(spec.q_len.max(1)))
         .enumerate()
         .for_each(|(index, ((block, storage), lse))| {
-            let head = Head::new(spec, &operands, index / spec.q_heads, index % spec.q_heads);
+            let (batch, head) = (index / spec.q_heads, index % spec.q_heads);
+            let head = Head::new(spec, problem.dtype, &operands, batch, head);
             let rows = BLOCK * spec.v_dim;
             block
                 .value
@@ -64,9 +70,8 @@ pub(super) fn expect(spec: &Attention, problem: &Problem, inputs: &Inputs) -> Ve
                     let first = n * BLOCK;
                     let attended = head.attend(first..first + lse.len());
                     value.iter_mut().zip(&attended.value).for_each(|(to, from)| *to = *from);
-                    error.iter_mut().zip(&attended.error).for_each(|(to, from)| *to = *from + UNDERFLOW);
-                    let u = problem.dtype.unit_roundoff();
-                    storage.iter_mut().zip(&attended.magnitude).for_each(|(to, from)| *to = u * *from);
+                    error.iter_mut().zip(&attended.error).for_each(|(to, from)| *to = *from);
+                    storage.iter_mut().zip(&attended.storage).for_each(|(to, from)| *to = *from);
                     lse.copy_from_slice(&attended.lse);
                 });
         });
@@ -117,6 +122,7 @@ impl Operands {
 /// One query head with the keys and values that it reads.
 struct Head<'a> {
     spec: &'a Attention,
+    dtype: DType,
     operands: &'a Operands,
     batch: usize,
     head: usize,
@@ -132,13 +138,13 @@ struct Head<'a> {
 struct Attended {
     value: Array2<f64>,
     error: Array2<f64>,
-    /// Σ p|v|.
-    magnitude: Array2<f64>,
+    /// What rounding the weights to the storage type adds.
+    storage: Array2<f64>,
     lse: Vec<(f64, f64)>,
 }
 
 impl<'a> Head<'a> {
-    fn new(spec: &'a Attention, operands: &'a Operands, batch: usize, head: usize) -> Self {
+    fn new(spec: &'a Attention, dtype: DType, operands: &'a Operands, batch: usize, head: usize) -> Self {
         let view = |data: &'a [f64], index: usize, rows: usize, width: usize| {
             #[expect(clippy::expect_used, reason = "the slice is cut to the shape")]
             ArrayView2::from_shape((rows, width), &data[index * rows * width..][..rows * width])
@@ -151,6 +157,7 @@ impl<'a> Head<'a> {
         let finite = [q, k, v].iter().all(|m| m.iter().all(|x| x.is_finite()));
         Head {
             spec,
+            dtype,
             operands,
             batch,
             head,
@@ -227,6 +234,8 @@ impl<'a> Head<'a> {
         };
         let mut p = Array2::zeros(scores.raw_dim());
         let mut response = Array2::zeros(scores.raw_dim());
+        let mut rounded = Array2::zeros(scores.raw_dim());
+        let mut stored = Array2::zeros(scores.raw_dim());
         let mut seen = Array2::from_elem(scores.raw_dim(), false);
         let mut lse = Vec::with_capacity(rows.len());
         let mut rounding = Vec::with_capacity(rows.len());
@@ -237,10 +246,15 @@ impl<'a> Head<'a> {
                 first: span.start,
             };
             let weights = self.weights(i, row);
+            // An exponential that is subnormal is divided by their sum; a weight may be so itself.
+            let lost = UNDERFLOW * (EXP / weights.denominator + 1.0);
+            let coarsest = self.dtype.smallest_subnormal() / 2.0 / weights.denominator;
             for key in &weights.keys {
                 let at = [r, key.index - span.start];
                 p[at] = key.probability;
                 response[at] = key.response;
+                rounded[at] = weights.rounding.terms * key.probability + lost;
+                stored[at] = (self.dtype.unit_roundoff() * key.probability).max(coarsest);
                 seen[at] = true;
             }
             lse.push((weights.lse, weights.lse_error));
@@ -250,7 +264,7 @@ impl<'a> Head<'a> {
         let product = |weights: &Array2<f64>, values: ArrayView2<f64>| {
             if self.finite { weights.dot(&values) } else { visible_product(weights, values, &seen) }
         };
-        let (value, magnitude) = (product(&p, v), product(&p, v_magnitude));
+        let (value, rounded) = (product(&p, v), product(&rounded, v_magnitude));
         let mut error = spread(&response, v, &value);
         for (r, rounding) in rounding.into_iter().enumerate() {
             // The value of a sink is 0, and so its distance from o is |o|.
@@ -265,10 +279,10 @@ impl<'a> Head<'a> {
                     let sink = if rounding.sink > 0.0 { out } else { 0.0 };
                     *error = error.min(distances.fold(sink, |most, distance| most.max(distance.abs())));
                 }
-                *error += rounding.terms * magnitude[[r, c]] + rounding.whole * out;
+                *error += rounded[[r, c]] + rounding.whole * out + rounding.underflow;
             }
         }
-        Attended { value, error, magnitude, lse }
+        Attended { value, error, storage: product(&stored, v_magnitude), lse }
     }
 
     /// The keys that any of the queries sees.
@@ -358,7 +372,9 @@ impl<'a> Head<'a> {
                 terms: (growth + 1.0) * U,
                 whole: (growth + 2.0) * U,
                 sink: of_sink.map_or(0.0, response),
+                underflow: UNDERFLOW * (keys.len() + 1) as f64,
             },
+            denominator,
             lse,
             lse_error: of_denominator + U * (growth + 2.0 + LOG * denominator.ln().abs() + lse.abs()),
         }
@@ -388,11 +404,15 @@ struct Rounding {
     whole: f64,
     /// The response of the sink.
     sink: f64,
+    /// Of products and the result.
+    underflow: f64,
 }
 
 struct Weights {
     keys: Vec<Key>,
     rounding: Rounding,
+    /// The sum of exp(score − maximum), a sink's included.
+    denominator: f64,
     lse: f64,
     lse_error: f64,
 }
