@@ -68,7 +68,10 @@ const PATTERN: u8 = 0xc5;
 
 /// Addresses for all allocations of a process: none is given out twice, so that memory which was
 /// given back stays out of reach.
-const ARENA: usize = 1 << 38;
+const ADDRESSES: usize = 1 << 38;
+
+/// Reserved for the first allocation against a guard page: some tools refuse so many addresses.
+static ARENA: OnceLock<Arena> = OnceLock::new();
 
 struct Arena {
     start: usize,
@@ -77,10 +80,9 @@ struct Arena {
 }
 
 fn arena() -> &'static Arena {
-    static CELL: OnceLock<Arena> = OnceLock::new();
-    CELL.get_or_init(|| {
+    ARENA.get_or_init(|| {
         // SAFETY: nobody's pages are replaced.
-        let start = unsafe { reserve(ptr::null_mut(), ARENA, 0) };
+        let start = unsafe { reserve(ptr::null_mut(), ADDRESSES, 0) };
         // SAFETY: only asks.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
         if start == libc::MAP_FAILED || page <= 0 {
@@ -110,7 +112,7 @@ struct Place {
 
 impl Arena {
     fn contains(&self, at: *mut u8) -> bool {
-        (self.start..self.start + ARENA).contains(&(at as usize))
+        (self.start..self.start + ADDRESSES).contains(&(at as usize))
     }
 
     /// The pages around an allocation. Both arrangements fill the page that they are against.
@@ -125,7 +127,7 @@ impl Arena {
     fn allocate(&self, layout: Layout, at: usize) -> *mut u8 {
         let length = layout.size().next_multiple_of(self.page);
         let start = self.next.fetch_add(length + self.page, Ordering::Relaxed);
-        if start + length + self.page > self.start + ARENA {
+        if start + length + self.page > self.start + ADDRESSES {
             die("the addresses for guard pages are used up\n");
         }
         let gap = if at == END { (length - layout.size()) / layout.align() * layout.align() } else { 0 };
@@ -180,8 +182,8 @@ unsafe impl GlobalAlloc for GuardPages {
     }
 
     unsafe fn dealloc(&self, data: *mut u8, layout: Layout) {
-        if arena().contains(data) {
-            return arena().give_back(data, layout);
+        if let Some(arena) = ARENA.get().filter(|arena| arena.contains(data)) {
+            return arena.give_back(data, layout);
         }
         // SAFETY: the caller's promise, and the memory is the system's.
         unsafe { System.dealloc(data, layout) }
