@@ -21,7 +21,8 @@ pub struct Tally {
 pub struct BackendTally {
     /// How often each status was given.
     pub statuses: BTreeMap<Status, u64>,
-    /// The largest error over its bound among cases that passed, and the case.
+    /// The largest error over its bound below 1 among cases that passed, and the case. At 1 the bound is
+    /// the right rounding itself.
     pub nearest: Option<(f64, Case)>,
 }
 
@@ -78,7 +79,7 @@ impl BackendTally {
     }
 
     fn see(&mut self, ratio: f64, case: &Case) {
-        if self.nearest.as_ref().is_none_or(|(largest, _)| ratio > *largest) {
+        if ratio < 1.0 && self.nearest.as_ref().is_none_or(|(largest, _)| ratio > *largest) {
             self.nearest = Some((ratio, case.clone()));
         }
     }
