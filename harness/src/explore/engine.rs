@@ -117,21 +117,19 @@ pub(super) fn judge_on(backends: &[Arc<dyn Backend>], case: &Case, known: &Known
         (inputs, expected)
     });
     let judged = |backend: &Arc<dyn Backend>| match &posed {
-        Err(outcome) => outcome.clone(),
+        Err(message) => Outcome::Error { message: message.clone() },
         Ok((inputs, expected)) => {
             let check = || check(backend.as_ref(), case, inputs, expected, known);
-            caught("the checker", check).unwrap_or_else(|outcome| outcome)
+            caught("the checker", check).unwrap_or_else(|message| Outcome::Error { message })
         }
     };
     backends.iter().map(judged).collect()
 }
 
 /// What `step` returns, or that `who` panicked there.
-fn caught<R>(who: &str, step: impl FnOnce() -> R) -> Result<R, Outcome> {
-    catch_unwind(AssertUnwindSafe(step)).map_err(|panic| {
-        let message = format!("{who} panicked: {}", panic_message(panic.as_ref()));
-        Outcome::Error { message }
-    })
+fn caught<R>(who: &str, step: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(step))
+        .map_err(|panic| format!("{who} panicked: {}", panic_message(panic.as_ref())))
 }
 
 /// Calls `job` for every number below `jobs` on so many threads, until `stop` is set. What is
