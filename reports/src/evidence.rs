@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use csv::{ReaderBuilder, StringRecord};
+use serde::Serialize;
 
 use crate::grid::{Cell, Grid, Heading, Row};
 use crate::store::{StoreError, line_of, write_whole};
@@ -39,7 +40,8 @@ const TABLES: [Table; 4] = [
     Table {
         file: "conventions.csv",
         title: "Conventions that implementations follow",
-        note: "What each implementation's own functions do at their edges, found by asking them.",
+        note: "What each implementation's own functions do at their edges, found by asking them; under `exact` \
+               what the problems of this project mean.",
     },
 ];
 
@@ -74,13 +76,13 @@ impl Evidence {
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn write<const N: usize>(
+pub fn write<R: AsRef<[String]>>(
     file: &Path,
-    header: [&str; N],
-    rows: impl IntoIterator<Item = [String; N]>,
+    header: &[impl Serialize],
+    rows: impl IntoIterator<Item = R>,
 ) -> Result<(), StoreError> {
-    let mut text = line_of(header.as_slice());
-    rows.into_iter().for_each(|row| text.extend(line_of(row.as_slice())));
+    let mut text = line_of(header);
+    rows.into_iter().for_each(|row| text.extend(line_of(row.as_ref())));
     write_whole(file, &text)
 }
 
@@ -121,7 +123,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Evidence::beside(dir.path()).unwrap(), Evidence::default());
         let kills = [["zeros", "f32", "0"], ["a, b", "f16", "3"]].map(|row| row.map(String::from));
-        write(&dir.path().join("kills.csv"), ["fault", "dtype", "passed_before"], kills).unwrap();
+        write(&dir.path().join("kills.csv"), &["fault", "dtype", "passed_before"], kills).unwrap();
         std::fs::write(dir.path().join("safeguards.csv"), "safeguard,fault\n").unwrap();
         let evidence = Evidence::beside(&dir.path().join("records.csv")).unwrap();
         let [grid] = &evidence.grids[..] else { panic!("{evidence:?}") };

@@ -32,7 +32,7 @@ pub(super) fn run(variants: &[Specimen], cases: &[SuiteCase], out: Option<&Path>
     let wholes: Vec<&Audited> = audited.iter().filter(|row| row.subject.is_none()).collect();
     print(&wholes)?;
     if let Some(out) = out {
-        evidence::write(&out.join("bounds.csv"), HEADER, audited.iter().map(cells))
+        evidence::write(&out.join("bounds.csv"), &HEADER, audited.iter().map(cells))
             .context("cannot write the audit")?;
         let rows: Vec<Audit> = wholes.iter().map(|row| drawn(row)).collect();
         if let Some(plot) = bounds("How near correct kernels come to their bounds", &rows, LOOSE)? {

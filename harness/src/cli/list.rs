@@ -12,7 +12,7 @@ use touchstone_reports::evidence;
 use super::output::plain;
 use super::select::processors;
 use super::{MakeRegistry, Verdict};
-use crate::conventions;
+use crate::conventions::{self, Probe, Row};
 use crate::fill::Fill;
 use crate::suite::{BUILT_IN, Suite};
 
@@ -101,27 +101,31 @@ fn list_conventions(registry: &Registry, arguments: &Arguments) -> anyhow::Resul
     let probes = conventions::built_in()?;
     let asked: Vec<Vec<_>> =
         probes.iter().map(|probe| backends.iter().map(|b| probe.ask(b.as_ref())).collect()).collect();
+    let ids = || backends.iter().map(|backend| backend.id().to_string());
+    let answers = |rows: &[Row]| -> Vec<String> {
+        let answer = |row: &Row| match row.answer.as_str() {
+            "other" => format!("other: {}", row.observed),
+            answer => answer.to_string(),
+        };
+        rows.iter().map(answer).collect()
+    };
     let mut out = std::io::stdout().lock();
     if arguments.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&asked.concat())?)?;
     } else {
-        let ids = backends.iter().map(|backend| backend.id().to_string());
-        let mut table = plain(iter::once("question".to_string()).chain(ids));
+        let mut table = plain(iter::once("question".to_string()).chain(ids()));
         for (probe, rows) in probes.iter().zip(&asked) {
-            let answers = rows.iter().map(|row| match row.answer.as_str() {
-                "other" => format!("other: {}", row.observed),
-                answer => answer.to_string(),
-            });
-            table.add_row(iter::once(probe.question.clone()).chain(answers));
+            table.add_row(iter::once(probe.question.clone()).chain(answers(rows)));
         }
         writeln!(out, "{table}")?;
     }
     if let Some(directory) = &arguments.out {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-        let header = ["question", "exact", "backend", "answer", "path", "observed"];
-        let rows = asked.into_iter().flatten();
-        let rows = rows.map(|row| [row.question, row.exact, row.backend, row.answer, row.path, row.observed]);
-        evidence::write(&directory.join("conventions.csv"), header, rows)
+        let header: Vec<String> = ["question", "exact"].map(String::from).into_iter().chain(ids()).collect();
+        let row = |(probe, rows): (&Probe, &Vec<Row>)| {
+            [vec![probe.question.clone(), probe.exact().into()], answers(rows)].concat()
+        };
+        evidence::write(&directory.join("conventions.csv"), &header, probes.iter().zip(&asked).map(row))
             .context("cannot write the conventions")?;
     }
     Ok(Verdict::Ok)

@@ -203,7 +203,7 @@ fn write_needs(path: &Path, needs: &[Need]) -> anyhow::Result<()> {
             [need.safeguard.to_string(), escape.what.to_string(), escape.about.to_string(), dtype]
         })
     });
-    evidence::write(path, ["safeguard", "fault", "mistake", "dtype"], rows)
+    evidence::write(path, &["safeguard", "fault", "mistake", "dtype"], rows)
         .context("cannot write the safeguards")
 }
 
@@ -222,5 +222,5 @@ fn write_kills(path: &Path, faults: &[Specimen], score: &Score) -> anyhow::Resul
     };
     let header = ["fault", "family", "mistake", "dtype", "case", "why", "passed_before"];
     let rows: Vec<_> = faults.iter().flat_map(of_fault).collect();
-    evidence::write(path, header, rows).context("cannot write the kill matrix")
+    evidence::write(path, &header, rows).context("cannot write the kill matrix")
 }
