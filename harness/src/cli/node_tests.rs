@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use comfy_table::ContentArrangement;
 use touchstone_kernels::Backend;
 use touchstone_reports::Status;
-use touchstone_reports::words::plural;
+use touchstone_reports::words::{plural, wrap};
 
 use super::eval::dump_outputs;
-use super::output::plain;
+use super::output::{plain, style};
 use super::verdicts::{Judged, print_verdicts};
 use crate::known::KnownIssues;
 use crate::onnx::{NodeTest, Outside, Posed, directories};
@@ -224,25 +224,26 @@ impl NodeTests {
                 Outside::Semantics(_) => reasons.entry(test.why.to_string()).or_default().push(&test.name),
             }
         }
-        let mut table = plain(["tests", "out of scope", "which"]);
+        writeln!(out, "\nOut of scope, {}:", plural(self.outside.len(), "test"))?;
+        let mut item = |count: usize, reason: &str, which: &str| {
+            let text = format!("- {}, {reason}: {which}", plural(count, "test"));
+            out.write_all(wrap(&text, style(false).width).as_bytes())
+        };
         for (reason, names) in &reasons {
-            table.add_row([&names.len().to_string(), reason, &names.join(", ")]);
+            item(names.len(), reason, &names.join(", "))?;
         }
         if bodies > 0 {
-            let which =
-                "see --json: the tests of functions once more, written out as graphs of several nodes";
-            table.add_row([bodies.to_string().as_str(), "not one node", which]);
+            let which = "tests of functions once more, as their bodies of several nodes (--json names them)";
+            item(bodies, "not of one node", which)?;
         }
         if !foreign.is_empty() {
             let operators = foreign.iter().map(|(name, count)| match count {
                 1 => name.to_string(),
                 _ => format!("{name} ({count})"),
             });
-            let count: usize = foreign.values().sum();
             let which = operators.collect::<Vec<_>>().join(", ");
-            table.add_row([count.to_string().as_str(), "an operator that is not ours", &which]);
+            item(foreign.values().sum(), "an operator that is not ours", &which)?;
         }
-        writeln!(out, "\n{table}")?;
         Ok(())
     }
 }

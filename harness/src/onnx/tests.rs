@@ -293,6 +293,15 @@ fn what_hides_keys_beside_a_mask_goes_into_it() {
     let expected = [0.0, no, no, 2.0, no, no, 0.0, 1.0, no, 2.0, 3.0, no];
     assert_eq!(part.inputs.slice::<f32>("mask").unwrap(), expected);
 
+    for (lengths, words) in [
+        (integers("lengths", &[1], &[1]), ["input_4.pb", "'lengths'", "[1]", "[2]"]),
+        (integers("lengths", &[2], &[1, 4]), ["input_4.pb", "'lengths'", "4 of 3", "keys"]),
+    ] {
+        let mut inputs = inputs.clone();
+        inputs[6] = lengths;
+        Written::new("Attention", &[], &inputs, std::slice::from_ref(&y)).complains(&words);
+    }
+
     let inputs = [q, k, v, absent(), absent(), absent(), lengths];
     assert!(problem("Attention", &[], &inputs, &[y]).ends_with("mask=padding"));
 }

@@ -135,6 +135,10 @@ fn hide<'a>(
         }
     }
     if let Some(lengths) = lengths {
+        if lengths.shape() != [spec.batch] {
+            let shape = lengths.shape();
+            return Err(lengths.wrong(format!("has shape {shape:?}, expected [{}]", spec.batch)).into());
+        }
         given = repeated(&given, 0, spec.batch);
         let ends = lengths.tensor.as_slice::<i64>().map_err(|error| lengths.wrong(error.to_string()))?;
         for (mut sample, &length) in given.axis_iter_mut(Axis(0)).zip(ends) {
