@@ -19,6 +19,7 @@ pub mod cli;
 pub mod comparison;
 pub mod explore;
 pub mod fill;
+pub mod invariants;
 pub mod known;
 pub mod machine;
 pub mod oracle;

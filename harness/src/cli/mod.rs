@@ -10,6 +10,7 @@ mod diff;
 mod dump;
 mod eval;
 mod explore;
+mod invariants;
 mod list;
 mod output;
 mod plan;

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use regex::Regex;
 
+use super::explore::Exploring;
 use super::output::plain;
 use super::select::processors;
 use super::{Verdict, stop_on_ctrl_c};
@@ -27,7 +28,8 @@ use crate::selftest::{self, Score, Specimen};
 /// were caught and no variant was failed. About a minute on two cores.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  touchstone selftest\n  \
-    touchstone selftest --suite smoke --fault '^rope-'\n  touchstone selftest --out proof   # proof/kills.csv")]
+    touchstone selftest --suite smoke --fault '^rope-'\n  touchstone selftest --out proof   # proof/kills.csv\n  \
+    touchstone selftest --explore 20000   # variants on random problems")]
 pub(super) struct Arguments {
     /// Suites whose cases are posed: smoke, standard, models, or the path of a .toml file
     #[arg(long, value_name = "SUITE", value_delimiter = ',', default_values = ["smoke", "standard"])]
@@ -35,6 +37,8 @@ pub(super) struct Arguments {
     /// Only faults whose name matches this regular expression, and no variants
     #[arg(long, value_name = "REGEX")]
     fault: Option<Regex>,
+    #[command(flatten)]
+    exploring: Exploring,
     /// Directory for kills.csv: for each fault and storage type the case that caught it
     #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -55,7 +59,18 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     if arguments.list {
         return list(&faults, &variants);
     }
-    let cases = selftest::cases(&arguments.suite).context("cannot load the suite")?;
+    let cases = match arguments.exploring.random()? {
+        // The faults have their cases in the suites: what is asked of random ones is to fail nobody.
+        Some((count, seed)) => {
+            faults.clear();
+            if variants.is_empty() {
+                bail!("--fault: random problems are for the variants");
+            }
+            eprintln!("{count} random problems, --seed {seed}");
+            selftest::random_cases(seed, count)
+        }
+        None => selftest::cases(&arguments.suite).context("cannot load the suite")?,
+    };
     if let Some(out) = &arguments.out {
         std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     }
@@ -68,7 +83,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         &|done, of, at_large| {
             bar.set_length(of as u64);
             bar.set_position(done as u64);
-            bar.set_message(format!("{at_large} faults still at large"));
+            if !faults.is_empty() {
+                bar.set_message(format!("{at_large} faults still at large"));
+            }
         },
         stop_on_ctrl_c(),
     );

@@ -44,7 +44,7 @@ mod score;
 mod softmax;
 mod variants;
 
-pub use engine::{MOST_BYTES, MOST_FLOPS, cases, run};
+pub use engine::{MOST_BYTES, MOST_FLOPS, cases, caught_by_invariants, random_cases, run};
 pub use planted::Specimen;
 pub use score::{FalseAlarm, Kill, Score, Survivor};
 
