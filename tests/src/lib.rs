@@ -11,6 +11,8 @@
 //! | `oracle` | the oracle agrees with facts that owe nothing to it |
 //! | `verdict` | the bounds pass what is right, and fail small and realistic mistakes |
 //! | `selftest` | planted faults are caught, variants are not failed, no safeguard or bound is idle |
+//! | `explore` | backends are right on random problems; a failure is shrunk to a small one |
+//! | `invariants` | properties that need no oracle hold, and planted faults break them |
 //! | `problems` | texts of problems and cases go around unchanged, and garbage is refused |
 //! | `devices` | what is absent says why; the CUDA launcher starts nothing that does not fit |
 //! | `command_line`, `usage` | the commands do what their help says; bad input is one clear line |

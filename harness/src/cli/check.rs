@@ -6,6 +6,7 @@ use anyhow::bail;
 use clap::Args;
 
 use super::explore::{self, Exploring};
+use super::invariants;
 use super::output::{Format, print};
 use super::plan::{Keeping, carry_out};
 use super::select::{Backends, Selection};
@@ -24,6 +25,10 @@ pub(super) struct Arguments {
     selection: Selection,
     #[command(flatten)]
     exploring: Exploring,
+    /// Judge properties that need no oracle instead: rows that sum to one, keys that may be permuted,
+    /// a future that may change. Prints a table; keeps no records
+    #[arg(long, conflicts_with_all = ["out", "format"])]
+    invariants: bool,
     #[command(flatten)]
     keeping: Keeping,
     /// Output format
@@ -33,13 +38,16 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Result<Verdict> {
     let selection = &arguments.selection;
-    if let Some(count) = arguments.exploring.explore {
+    let random = arguments.exploring.random()?;
+    if arguments.invariants {
+        return invariants::run(random, selection, registry);
+    }
+    if let Some(random) = random {
         if arguments.keeping.resume {
             bail!("--resume: an exploration is not continued; explore further with another --seed");
         }
-        let seed = arguments.exploring.seed()?;
         let out = arguments.keeping.out.as_deref();
-        return explore::run(count, seed, selection, out, arguments.format, registry);
+        return explore::run(random, selection, out, arguments.format, registry);
     }
     let threads = selection.who.one_thread_count()?;
     let plan = Plan {

@@ -11,6 +11,7 @@ use comfy_table::Table;
 use touchstone_kernels::Registry;
 use touchstone_reports::{Record, RunWriter, Status, StoreError};
 
+use super::invariants::Random;
 use super::output::{Format, plain, print};
 use super::select::{Backends, Selection};
 use super::{MakeRegistry, Verdict, stop_on_ctrl_c};
@@ -25,20 +26,24 @@ pub(super) struct Exploring {
     /// Check N random problems over all operations, choices and fills, instead of suites; what
     /// fails is shrunk to the smallest problem that still does
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "suite")]
-    pub(super) explore: Option<u64>,
+    explore: Option<u64>,
     /// The seed of random problems: the same seed draws the same ones [default: a random one]
     #[arg(long, value_name = "SEED", requires = "explore")]
     seed: Option<u64>,
 }
 
 impl Exploring {
-    /// The seed asked for, or a random one.
-    pub(super) fn seed(&self) -> anyhow::Result<u64> {
-        match self.seed {
-            Some(seed) => Ok(seed),
+    /// How many problems are asked for, if any, and their seed: that asked for, or a random one.
+    pub(super) fn random(&self) -> anyhow::Result<Random> {
+        let Some(count) = self.explore else { return Ok(None) };
+        let seed = match self.seed {
+            Some(seed) => seed,
             // Half of the bits: as random, and shorter to type.
-            None => getrandom::u32().map(u64::from).context("the system has no random numbers (give --seed)"),
-        }
+            None => {
+                getrandom::u32().map(u64::from).context("the system has no random numbers (give --seed)")?
+            }
+        };
+        Ok(Some((count, seed)))
     }
 }
 
@@ -53,8 +58,7 @@ const SUITE: &str = "explore";
 const SHRUNK: &str = "explore-shrunk";
 
 pub(super) fn run(
-    count: u64,
-    seed: u64,
+    (count, seed): (u64, u64),
     selection: &Selection,
     out: Option<&Path>,
     format: Format,

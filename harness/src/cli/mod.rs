@@ -11,6 +11,7 @@ mod diff;
 mod dump;
 mod eval;
 mod explore;
+mod invariants;
 mod list;
 mod node_tests;
 mod output;

@@ -9,6 +9,7 @@ use regex::Regex;
 use touchstone_reports::store::write_whole;
 use touchstone_reports::{evidence, markdown};
 
+use super::explore::Exploring;
 use super::output::plain;
 use super::select::processors;
 use super::{Verdict, audit, stop_on_ctrl_c};
@@ -32,7 +33,9 @@ use crate::selftest::{self, Need, Score, Specimen};
 /// needed. One to two minutes on two cores.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  touchstone selftest\n  \
-    touchstone selftest --suite smoke --fault '^rope-'\n  touchstone selftest --out proof   # proof/kills.csv, proof/safeguards.csv")]
+    touchstone selftest --suite smoke --fault '^rope-'\n  \
+    touchstone selftest --out proof   # proof/kills.csv, proof/safeguards.csv\n  \
+    touchstone selftest --explore 20000   # variants on random problems")]
 pub(super) struct Arguments {
     /// Suites whose cases are posed: smoke, standard, models, or the path of a .toml file
     #[arg(long, value_name = "SUITE", value_delimiter = ',', default_values = ["smoke", "standard"])]
@@ -40,6 +43,8 @@ pub(super) struct Arguments {
     /// Only faults whose name matches this regular expression; no variants, and all safeguards stand
     #[arg(long, value_name = "REGEX")]
     fault: Option<Regex>,
+    #[command(flatten)]
+    exploring: Exploring,
     /// Directory for kills.csv, for each fault and storage type the case that caught it, and
     /// safeguards.csv, for each safeguard what gets through without it
     #[arg(long, short, value_name = "DIR")]
@@ -51,7 +56,7 @@ pub(super) struct Arguments {
     audit: bool,
     /// Put the counts between the markers `<!-- touchstone:selftest -->` and
     /// `<!-- /touchstone:selftest -->` of this document
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["fault", "audit"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["fault", "audit", "explore"])]
     splice: Option<PathBuf>,
     /// List the faults and variants, and run nothing
     #[arg(long)]
@@ -70,7 +75,18 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     if arguments.list {
         return list(&faults, &variants);
     }
-    let cases = selftest::cases(&arguments.suite).context("cannot load the suite")?;
+    let cases = match arguments.exploring.random()? {
+        // The faults have their cases in the suites: what is asked of random ones is to fail nobody.
+        Some((count, seed)) => {
+            faults.clear();
+            if variants.is_empty() {
+                bail!("--fault: random problems are for the variants");
+            }
+            eprintln!("{count} random problems, --seed {seed}");
+            selftest::random_cases(seed, count)
+        }
+        None => selftest::cases(&arguments.suite).context("cannot load the suite")?,
+    };
     if let Some(out) = &arguments.out {
         std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     }
@@ -86,13 +102,15 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         &|done, of, at_large| {
             bar.set_length(of as u64);
             bar.set_position(done as u64);
-            bar.set_message(format!("{at_large} faults still at large"));
+            if !faults.is_empty() {
+                bar.set_message(format!("{at_large} faults still at large"));
+            }
         },
         stop_on_ctrl_c(),
     );
     bar.finish_and_clear();
     let needs = match (&arguments.fault, score.stopped) {
-        (None, false) => selftest::needs(
+        (None, false) if !faults.is_empty() => selftest::needs(
             &faults,
             &cases,
             &|done, of| {
@@ -112,7 +130,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         splice(document, &score, &needs)?;
     }
     if let Some(out) = &arguments.out {
-        write_kills(&out.join("kills.csv"), &faults, &score)?;
+        if !faults.is_empty() {
+            write_kills(&out.join("kills.csv"), &faults, &score)?;
+        }
         if !needs.is_empty() {
             write_needs(&out.join("safeguards.csv"), &needs)?;
         }

@@ -37,7 +37,7 @@ impl Indices {
     }
 
     /// The n-th from 0.
-    fn nth(&self, n: u64) -> u64 {
+    pub fn nth(&self, n: u64) -> u64 {
         self.first + n * self.step
     }
 }
@@ -134,7 +134,7 @@ fn caught<R>(who: &str, step: impl FnOnce() -> R) -> Result<R, String> {
 
 /// Calls `job` for every number below `jobs` on so many threads, until `stop` is set. What is
 /// parallel within a job stays on its thread: problems are small, and there are many.
-pub(super) fn on_threads(threads: usize, jobs: u64, stop: &AtomicBool, job: &(dyn Fn(u64) + Sync)) {
+pub(crate) fn on_threads(threads: usize, jobs: u64, stop: &AtomicBool, job: &(dyn Fn(u64) + Sync)) {
     let next = AtomicU64::new(0);
     let work = || {
         while !stop.load(Ordering::Relaxed) {

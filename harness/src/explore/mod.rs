@@ -25,6 +25,7 @@ mod sizes;
 mod space;
 mod tally;
 
+pub(crate) use engine::on_threads;
 pub use engine::{Finding, Indices, Observer, Plan, explore};
 pub use shrink::{Shrunk, shrink, shrink_first};
 pub use sizes::Numbers;

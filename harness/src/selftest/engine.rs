@@ -15,6 +15,8 @@ use super::score::{FalseAlarm, Kill, Score, Survivor};
 use crate::agreement::judge_by;
 use crate::case::Case;
 use crate::check::check_by;
+use crate::explore::Space;
+use crate::invariants::{Invariant, Judged, judge as judge_invariants};
 use crate::known::KnownIssues;
 use crate::oracle::{self, Expected};
 use crate::outcome::Outcome;
@@ -50,6 +52,12 @@ pub fn cases(suites: &[String]) -> Result<Vec<SuiteCase>, SuiteError> {
         }
     }
     Ok(cases)
+}
+
+/// The first `count` random cases of a seed.
+pub fn random_cases(seed: u64, count: u64) -> Vec<SuiteCase> {
+    let space = Space::whole();
+    (0..count).map(|index| SuiteCase { case: space.case(seed, index), timed: Vec::new() }).collect()
 }
 
 /// A fault in one storage type.
@@ -127,6 +135,24 @@ pub(super) fn within(cases: &[SuiteCase], flops: u64, bytes: u64) -> Vec<&SuiteC
     let mut small: Vec<&SuiteCase> = small.collect();
     small.sort_by_key(|case| work(case).flops + work(case).bytes);
     small
+}
+
+/// Shows faults to the invariants alone: the names of those that break one on any of the cases, in any
+/// storage type.
+pub fn caught_by_invariants<'a>(
+    faults: &'a [Specimen],
+    invariants: &[Invariant],
+    cases: &[Case],
+) -> Vec<&'a str> {
+    let is_caught = |fault: &&Specimen| {
+        let backend = fault.backend();
+        let own = cases.iter().filter(|case| fault.applies(&case.problem));
+        own.into_iter().any(|case| {
+            let judged = judge_invariants(invariants, backend.as_ref(), case);
+            judged.iter().any(|judged| matches!(judged, Judged::Broken(_)))
+        })
+    };
+    faults.par_iter().filter(is_caught).map(|fault| fault.name).collect()
 }
 
 /// One case for everybody whom it concerns.

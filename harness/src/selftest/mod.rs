@@ -50,7 +50,7 @@ mod softmax;
 mod variants;
 
 pub use audit::{Audited, LOOSE, Loosest, Mistake, audit};
-pub use engine::{MOST_BYTES, MOST_FLOPS, cases, run};
+pub use engine::{MOST_BYTES, MOST_FLOPS, cases, caught_by_invariants, random_cases, run};
 pub use needs::{Escape, Need, SMALL_BYTES, SMALL_FLOPS, needs};
 pub use planted::Specimen;
 pub use score::{FalseAlarm, Kill, Score, Survivor};
