@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use touchstone::{directory, prints, run};
 use touchstone_harness::explore::{
-    Finding, Indices, Observer, Plan, Shrunk, Space, Tally, explore, shrink_first,
+    Finding, Indices, Numbers, Observer, Plan, Shrunk, Space, Tally, explore, shrink_first,
 };
 use touchstone_harness::known::KnownIssues;
 use touchstone_harness::{Case, selftest};
