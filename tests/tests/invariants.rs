@@ -9,7 +9,6 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use touchstone::{directory, prints};
 use touchstone_harness::explore::Space;
 use touchstone_harness::invariants::{Judged, all, judge};
-use touchstone_harness::known::KnownIssues;
 use touchstone_harness::suite::Suite;
 use touchstone_harness::{Case, selftest};
 use touchstone_kernels::Registry;
@@ -17,11 +16,13 @@ use touchstone_kernels::Registry;
 const SEED: [u8; 32] = *b"invariants on random problems, 1";
 const CASES: u32 = 300;
 
-/// Every backend through the registry; a break is shrunk by proptest.
+/// Our backends through the registry; a break is shrunk by proptest. What libraries break, the
+/// command says: their known issues are of cases, and an invariant changes the case.
 #[test]
-fn every_backend_keeps_the_invariants_on_random_problems() {
-    let (registry, known, invariants) = (Registry::standard(2), KnownIssues::built_in().unwrap(), all());
-    for backend in registry.present() {
+fn our_backends_keep_the_invariants_on_random_problems() {
+    let (registry, invariants) = (Registry::standard(2), all());
+    for backend in registry.present().iter().filter(|b| ["naive", "simd"].contains(&b.id().implementation()))
+    {
         println!("{}: seed {:?}", backend.id(), std::str::from_utf8(&SEED));
         let held = std::cell::Cell::new(0);
         let config = ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() };
@@ -32,7 +33,6 @@ fn every_backend_keeps_the_invariants_on_random_problems() {
                 match judged {
                     Judged::Held => held.set(held.get() + 1),
                     Judged::NotApplicable => {}
-                    Judged::Broken(_) if known.explaining(backend.id(), &case).is_some() => {}
                     Judged::Broken(why) => {
                         let repro =
                             format!("touchstone repro '{case}' --invariants --backend {}", backend.id());

@@ -14,7 +14,7 @@ use crate::safeguard::{Safeguard, Safeguards};
 /// The results of a plain function from problem and operands.
 pub(super) type Computed = Result<Outputs, BackendError>;
 
-type Applies = Box<dyn Fn(&Problem) -> bool + Send + Sync>;
+type Applies = Arc<dyn Fn(&Problem) -> bool + Send + Sync>;
 type Plant = Box<dyn Fn() -> Prepare + Send + Sync>;
 type Prepare =
     Box<dyn Fn(&Problem, &Inputs, Memory) -> Result<Box<dyn Prepared>, BackendError> + Send + Sync>;
@@ -102,7 +102,7 @@ impl Specimen {
             dtypes: &DType::ALL,
             contract: Contract::Componentwise,
             stateful: true,
-            applies: Box::new(applies),
+            applies: Arc::new(applies),
             plant: Box::new(plant),
         }
     }
@@ -145,7 +145,13 @@ impl Specimen {
         let memory = if safeguards.have(Safeguard::Unwritten) { Memory::Unwritten } else { Memory::Zeroed };
         let declaration = Declaration { contract: self.contract, ..Declaration::strict("planted") };
         let prepare = (self.plant)();
-        Arc::new(Planted { id: BackendId::new(self.name), declaration, memory, prepare })
+        let (dtypes, family, applies) = (self.dtypes, self.family, Arc::clone(&self.applies));
+        let supports = Box::new(move |problem: &Problem| {
+            dtypes.contains(&problem.dtype)
+                && family.is_none_or(|family| family == problem.family())
+                && applies(problem)
+        });
+        Arc::new(Planted { id: BackendId::new(self.name), declaration, memory, supports, prepare })
     }
 }
 
@@ -153,6 +159,7 @@ struct Planted {
     id: BackendId,
     declaration: Declaration,
     memory: Memory,
+    supports: Box<dyn Fn(&Problem) -> bool + Send + Sync>,
     prepare: Prepare,
 }
 
@@ -165,8 +172,8 @@ impl Backend for Planted {
         BackendInfo { version: String::new(), device: "cpu".into(), isa: String::new(), threads: 1 }
     }
 
-    fn supports(&self, _problem: &Problem) -> Support {
-        Support::Yes
+    fn supports(&self, problem: &Problem) -> Support {
+        if (self.supports)(problem) { Support::Yes } else { Support::No("not what was planted".into()) }
     }
 
     fn declares(&self, _problem: &Problem) -> Declaration {
