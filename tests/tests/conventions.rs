@@ -13,8 +13,7 @@ fn follows(implementation: &str) {
     let on_device = |place: &str| place.starts_with("cuda") || place == "metal";
     let registry = Registry::standard(1);
     let backends: Vec<_> = registry
-        .present()
-        .iter()
+        .whole()
         .filter(|b| b.id().implementation() == implementation && !on_device(b.id().place()))
         .collect();
     assert!(!backends.is_empty(), "no backend of {implementation} is present");

@@ -133,8 +133,7 @@ impl Who {
     fn named_backends(&self, registry: &Registry, default: Backends) -> anyhow::Result<Vec<BackendId>> {
         let names = |backends: &mut dyn Iterator<Item = BackendId>| backends.collect::<Vec<_>>();
         // A single kernel of a library is there for those who name it.
-        let every =
-            || names(&mut registry.present().iter().map(|b| b.id().clone()).filter(|id| !id.is_choice()));
+        let every = || names(&mut registry.whole().map(|b| b.id().clone()));
         if self.backend.is_empty() {
             return Ok(match default {
                 Backends::Every => every(),
