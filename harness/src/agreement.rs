@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use touchstone_kernels::{Contract, DType, Declaration, ElementType, Outputs, Rounded};
+use touchstone_kernels::{Contract, DType, Declaration, ElementType, Moments, Outputs, Rounded};
 
 use crate::oracle::{Expected, ExpectedResult};
 use crate::safeguard::{Safeguard, Safeguards};
@@ -139,7 +139,7 @@ pub struct Figures {
 pub struct Tolerance<'a> {
     expected: &'a ExpectedResult,
     contract: Contract,
-    storage: bool,
+    weaker: bool,
     underflow: f64,
     row_maxima: Vec<f64>,
 }
@@ -155,14 +155,12 @@ impl<'a> Tolerance<'a> {
         } else {
             dtype.smallest_subnormal() / 2.0
         };
-        let storage = declaration.probabilities == Rounded::Storage || declaration.tables == Rounded::Storage;
-        let mut tolerance = Tolerance {
-            expected,
-            contract: declaration.contract,
-            storage,
-            underflow,
-            row_maxima: Vec::new(),
-        };
+        // Each concerns one family, and a result's declared error is of its own family.
+        let weaker = declaration.probabilities == Rounded::Storage
+            || declaration.tables == Rounded::Storage
+            || declaration.moments == Moments::Running;
+        let mut tolerance =
+            Tolerance { expected, contract: declaration.contract, weaker, underflow, row_maxima: Vec::new() };
         if declaration.contract == Contract::Normwise {
             let rows = (0..expected.value.len()).map(|i| expected.rows.of(i)).max().map_or(0, |r| r + 1);
             let mut maxima = vec![0.0f64; rows];
@@ -192,15 +190,15 @@ impl<'a> Tolerance<'a> {
         self.expected.dtype.unit_roundoff() * self.expected.value[i].abs() + self.underflow
     }
 
-    /// The element's own: computation, declared intermediate rounding, the last rounding.
+    /// The element's own: computation, declared weaker intermediate, the last rounding.
     fn own(&self, i: usize) -> f64 {
         let e = self.expected;
         let computed = match (self.contract, &e.normwise_error) {
             (Contract::Normwise, Some(normwise)) => normwise[i],
             _ => e.error[i],
         };
-        let declared = match (&e.storage_error, self.storage) {
-            (Some(storage), true) => storage[i],
+        let declared = match (&e.declared_error, self.weaker) {
+            (Some(declared), true) => declared[i],
             _ => 0.0,
         };
         let computed = computed + declared;

@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use touchstone_kernels::{Backend, BackendError, Inputs, Outputs, Prepared, Support};
+use touchstone_kernels::{Backend, BackendError, Declaration, Inputs, Outputs, Prepared, Support};
 
 use crate::agreement::{Agreement, Failure, judge_by};
 use crate::case::Case;
@@ -55,19 +55,30 @@ pub(crate) fn check_by(
                         .and_then(|second| repeated(judge_by(safeguards, expected, &declaration, &second)))
                 };
             }
-            match Outcome::of(agreement) {
-                Outcome::Passed(figures) => {
-                    match suspicion_by(safeguards, &case.problem, inputs, expected, &declaration) {
-                        // A pass is worth something only where a wrong answer would have failed.
-                        Some(why) => Outcome::Suspect { why, figures: Box::new(figures) },
-                        None => Outcome::Passed(figures),
-                    }
-                }
-                outcome => outcome,
-            }
+            weigh(safeguards, agreement, case, inputs, expected, &declaration)
         }
     };
     explained_by(safeguards, outcome, backend, case, known)
+}
+
+/// What an agreement is worth: a pass is one only where a wrong answer would have failed.
+pub(crate) fn weigh(
+    safeguards: Safeguards,
+    agreement: Agreement,
+    case: &Case,
+    inputs: &Inputs,
+    expected: &Expected,
+    declaration: &Declaration,
+) -> Outcome {
+    match Outcome::of(agreement) {
+        Outcome::Passed(figures) => {
+            match suspicion_by(safeguards, &case.problem, inputs, expected, declaration) {
+                Some(why) => Outcome::Suspect { why, figures: Box::new(figures) },
+                None => Outcome::Passed(figures),
+            }
+        }
+        outcome => outcome,
+    }
 }
 
 /// Runs a backend once.

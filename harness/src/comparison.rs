@@ -6,17 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use touchstone_kernels::{Backend, BackendId, Declaration, DevicePeaks, Registry, Support};
+use touchstone_kernels::{Backend, BackendId, Declaration, DevicePeaks, Inputs, Registry, Support};
 use touchstone_reports::{Record, RowKey, RunWriter, Status, StoreError};
 
 use crate::accelerator::sensors_of;
 use crate::agreement::judge;
-use crate::check::{check, explained};
+use crate::case::Case;
+use crate::check::{check, explained, weigh};
 use crate::known::KnownIssues;
 use crate::machine::Caches;
 use crate::oracle::{self, Expected};
 use crate::outcome::{Measurement, OnDevice, Outcome};
 use crate::recording::{Place, Run, Who};
+use crate::safeguard::Safeguards;
 use crate::suite::SuiteCase;
 use crate::timing::protocol::{Preparation, Request, Response};
 use crate::timing::sampler::Subject;
@@ -152,7 +154,7 @@ impl Comparison<'_> {
         workers: &mut Workers,
     ) -> Result<Vec<Record>, StoreError> {
         let case = &suite_case.case;
-        let mut expected = None;
+        let mut question = None;
         let mut naive_rmse = None;
         let mut records = Vec::new();
         for (threads, registry) in registries {
@@ -169,7 +171,7 @@ impl Comparison<'_> {
                 if backends.is_empty() || self.stop.load(Ordering::Relaxed) {
                     continue;
                 }
-                let expected = expected.get_or_insert_with(|| oracle::expect(&case.problem, &case.inputs()));
+                let question = question.get_or_insert_with(|| Question::of(case));
                 let mut entries: Vec<Entry> = Vec::new();
                 for backend in backends {
                     let mut who = Who::of(backend.as_ref(), case);
@@ -181,7 +183,7 @@ impl Comparison<'_> {
                                 let caches =
                                     if who.info.is_on_cpu() { Caches::detect() } else { Caches::GPU };
                                 let copies = cache.entries(&case.problem, &caches);
-                                start(worker, case, copies, &who.declaration, expected, plan.slowest)
+                                start(worker, question, copies, &who.declaration, plan.slowest)
                             }
                         },
                     };
@@ -198,7 +200,7 @@ impl Comparison<'_> {
                 }
                 let reference = reference(plan, &entries);
                 for entry in &mut entries {
-                    let outcome = entry.finish(case, expected, reference.as_ref(), workers, *threads);
+                    let outcome = entry.finish(question, reference.as_ref(), workers, *threads);
                     let outcome = match (outcome, registry.find(entry.who.id.as_str())) {
                         (outcome, Some(backend)) => explained(outcome, backend.as_ref(), case, self.known),
                         (outcome, None) => outcome,
@@ -240,6 +242,27 @@ impl Comparison<'_> {
     }
 }
 
+/// A case, and what is asked of every backend that is timed on it.
+struct Question<'a> {
+    case: &'a Case,
+    inputs: Inputs,
+    expected: Expected,
+}
+
+impl<'a> Question<'a> {
+    fn of(case: &'a Case) -> Self {
+        let inputs = case.inputs();
+        let expected = oracle::expect(&case.problem, &inputs);
+        Question { case, inputs, expected }
+    }
+
+    /// Judges the results of a worker's last iteration.
+    fn ask(&self, worker: &mut Worker, declaration: &Declaration) -> Result<Outcome, DriverError> {
+        let agreement = judge(&self.expected, declaration, &worker.outputs(&self.case.problem)?);
+        Ok(weigh(Safeguards::ALL, agreement, self.case, &self.inputs, &self.expected, declaration))
+    }
+}
+
 /// A backend on its way through one measurement.
 struct Entry {
     who: Who,
@@ -251,8 +274,8 @@ enum State {
     Done(Outcome),
     /// It was right once, and waits to be timed.
     Ready { worker: Box<Worker>, preparation: Preparation },
-    /// It was right, and is too slow to be timed.
-    TooSlow { worker: Box<Worker>, outcome: Outcome },
+    /// It was not right, or is too slow to be timed.
+    Untimed { worker: Box<Worker>, outcome: Outcome },
     /// It was timed.
     Timed { worker: Box<Worker>, preparation: Preparation, samples: Samples, health: Health },
 }
@@ -260,25 +283,23 @@ enum State {
 /// Prepares a worker and judges its first results.
 fn start(
     mut worker: Box<Worker>,
-    case: &crate::Case,
+    question: &Question,
     entries: usize,
     declaration: &Declaration,
-    expected: &Expected,
     slowest: Duration,
 ) -> State {
-    let first = worker.prepare(case, entries).and_then(|readiness| match readiness {
+    let first = worker.prepare(question.case, entries).and_then(|readiness| match readiness {
         Readiness::Unsupported { reason } => Ok(Err(Outcome::Unsupported { reason })),
         Readiness::Ready(preparation) => {
             let ns = worker.run(0, 1)?;
-            let agreement = judge(expected, declaration, &worker.outputs(&case.problem)?);
-            Ok(Ok((preparation, ns, Outcome::of(agreement))))
+            Ok(Ok((preparation, ns, question.ask(&mut worker, declaration)?)))
         }
     });
     match first {
         Err(error) => State::Done(failed(&error)),
         Ok(Err(outcome)) => State::Done(outcome),
-        Ok(Ok((_, _, outcome))) if !outcome.is_right() => State::TooSlow { worker, outcome },
-        Ok(Ok((_, ns, outcome))) if Duration::from_nanos(ns) > slowest => State::TooSlow { worker, outcome },
+        Ok(Ok((_, _, outcome))) if !outcome.is_right() => State::Untimed { worker, outcome },
+        Ok(Ok((_, ns, outcome))) if Duration::from_nanos(ns) > slowest => State::Untimed { worker, outcome },
         Ok(Ok((preparation, ..))) => State::Ready { worker, preparation },
     }
 }
@@ -330,8 +351,7 @@ impl Entry {
     /// Judges the results again after timing, and hands the worker back.
     fn finish(
         &mut self,
-        case: &crate::Case,
-        expected: &Expected,
+        question: &Question,
         reference: Option<&(String, Samples)>,
         workers: &mut Workers,
         threads: usize,
@@ -343,13 +363,13 @@ impl Entry {
                 workers.give_back(&self.who.id, threads, worker);
                 Outcome::Error { message: "not measured".into() }
             }
-            State::TooSlow { worker, outcome } => {
+            State::Untimed { worker, outcome } => {
                 workers.give_back(&self.who.id, threads, worker);
                 outcome
             }
             State::Timed { mut worker, preparation, samples, health } => {
-                let agreement = match worker.outputs(&case.problem) {
-                    Ok(outputs) => judge(expected, &self.who.declaration, &outputs),
+                let outcome = match question.ask(&mut worker, &self.who.declaration) {
+                    Ok(outcome) => outcome,
                     Err(error) => return failed(&error),
                 };
                 let peak_memory = worker.peak_resident();
@@ -358,10 +378,10 @@ impl Entry {
                     waiting: worker.waiting_share(),
                 });
                 workers.give_back(&self.who.id, threads, worker);
-                match Outcome::of(agreement) {
+                match outcome {
                     Outcome::Passed(figures) => {
                         let against = reference.and_then(|(name, reference)| {
-                            Some((name.clone(), samples.ratio_to(reference, case.seed)?))
+                            Some((name.clone(), samples.ratio_to(reference, question.case.seed)?))
                         });
                         let working_set = preparation.bytes;
                         let clock = preparation.clock;

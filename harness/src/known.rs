@@ -37,6 +37,9 @@ pub struct KnownIssue {
     witness: Vec<String>,
     #[serde(skip)]
     pattern: Option<Regex>,
+    /// The operations of its witnesses.
+    #[serde(skip)]
+    operations: Vec<&'static str>,
 }
 
 /// All entries.
@@ -124,6 +127,7 @@ impl KnownIssues {
             for witness in &mut issue.witness {
                 let case: Case = witness.parse().map_err(|error| wrong(format!("witness: {error}")))?;
                 *witness = case.to_string();
+                issue.operations.push(case.problem.name());
                 if !pattern.is_match(witness) {
                     return Err(wrong(format!("cases does not match its witness '{witness}'")));
                 }
@@ -152,6 +156,11 @@ impl KnownIssues {
         }
         let text = case.to_string();
         self.concerning(backend).find(|issue| issue.witness.contains(&text))
+    }
+
+    /// Whether this backend has a known issue in an operation, on whatever case.
+    pub fn in_operation(&self, backend: &BackendId, operation: &str) -> bool {
+        self.concerning(backend).any(|issue| issue.operations.contains(&operation))
     }
 
     fn concerning(&self, backend: &BackendId) -> impl Iterator<Item = &KnownIssue> {

@@ -129,6 +129,20 @@ crate::named_enum!(Rounded, "rounding", {
     Rounded::Storage => "storage",
 });
 
+/// How the mean and variance of a norm come about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moments {
+    /// In two passes: the variance about a mean that is already there.
+    TwoPass,
+    /// In one, about a mean that moves with it (Welford 1962).
+    Running,
+}
+
+crate::named_enum!(Moments, "moments", {
+    Moments::TwoPass => "two_pass",
+    Moments::Running => "running",
+});
+
 /// What a backend declares about its numerics on one problem. It enters the error bound, and
 /// every report shows it: a backend cannot slip to a weaker promise silently.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +153,8 @@ pub struct Declaration {
     pub probabilities: Rounded,
     /// Rounding of RoPE's tables.
     pub tables: Rounded,
+    /// How a norm comes to its mean and variance.
+    pub moments: Moments,
     /// Whether results below the smallest normal may be flushed to zero.
     pub flushes_subnormals: bool,
     /// Who allocates the results.
@@ -148,12 +164,14 @@ pub struct Declaration {
 }
 
 impl Declaration {
-    /// The strictest promise: componentwise, everything in f32, subnormals kept, results reused.
+    /// The strictest promise: componentwise, everything in f32, moments in two passes, subnormals kept,
+    /// results reused.
     pub const fn strict(path: &'static str) -> Self {
         Declaration {
             contract: Contract::Componentwise,
             probabilities: Rounded::F32,
             tables: Rounded::F32,
+            moments: Moments::TwoPass,
             flushes_subnormals: false,
             allocation: Allocation::Reused,
             path: Cow::Borrowed(path),
@@ -178,6 +196,9 @@ impl Declaration {
         }
         if self.tables == Rounded::Storage {
             words.push("tables in the storage type");
+        }
+        if self.moments == Moments::Running {
+            words.push("running moments");
         }
         if self.flushes_subnormals {
             words.push("subnormals flushed");

@@ -38,7 +38,7 @@ pub mod tensor;
 pub mod unstated;
 
 pub use backend::{
-    Allocation, Backend, BackendId, BackendInfo, Contract, Declaration, Prepared, Rounded, Support,
+    Allocation, Backend, BackendId, BackendInfo, Contract, Declaration, Moments, Prepared, Rounded, Support,
 };
 pub use device::{Clock, DevicePeaks, Stopwatch};
 pub use dtype::{DType, Element, ElementType, Scalar};

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use touchstone_kernels::Backend;
+use touchstone_kernels::{Backend, Op, Problem};
 
 use super::{Invariant, Judged, judge};
 use crate::case::Case;
@@ -17,7 +17,7 @@ pub struct Cell {
     pub held: u64,
     /// Cases on which it does not.
     pub broken: u64,
-    /// Cases on which it does not, where a known issue explains that.
+    /// Cases on which it does not, of an operation in which the backend has a known issue.
     pub known: u64,
 }
 
@@ -35,6 +35,8 @@ pub struct Break {
 }
 
 /// The outcome: invariants in rows, backends in columns.
+///
+/// A known issue excuses a whole operation here: it is about cases, and an invariant changes the case.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
     /// `cells[invariant][backend]`.
@@ -43,6 +45,15 @@ pub struct Survey {
     pub breaks: Vec<Break>,
     /// Cases that were judged.
     pub cases: u64,
+}
+
+/// The operations that the invariants of a problem ask about.
+fn operations(problem: &Problem) -> impl Iterator<Item = &'static str> {
+    let gate = match &problem.op {
+        Op::Glu(spec) => Some(spec.gate.name()),
+        _ => None,
+    };
+    std::iter::once(problem.name()).chain(gate)
 }
 
 impl Survey {
@@ -67,7 +78,7 @@ impl Survey {
             let (survey, breaks) = &mut *guard;
             survey.cases += 1;
             for (at, (backend, judged)) in backends.iter().zip(judged).enumerate() {
-                let explained = known.explaining(backend.id(), &case).is_some();
+                let explained = operations(&case.problem).any(|name| known.in_operation(backend.id(), name));
                 for (row, (invariant, judged)) in invariants.iter().zip(judged).enumerate() {
                     let cell = &mut survey.cells[row][at];
                     match judged {

@@ -76,7 +76,7 @@ pub(super) fn expect(spec: &Attention, problem: &Problem, inputs: &Inputs) -> Ve
                 });
         });
 
-    out.storage_error = Some(storage);
+    out.declared_error = Some(storage);
     let mut expected = vec![out];
     if spec.lse {
         let mut result = ExpectedResult::new(&results[1], 1);

@@ -40,9 +40,9 @@ pub struct ExpectedResult {
     /// The same for algorithms that are only accurate relative to the largest magnitudes; absent
     /// where it is `error` scaled to the row.
     pub normwise_error: Option<Vec<f64>>,
-    /// What may be added where the backend declares an intermediate value rounded to the storage
-    /// type (attention probabilities, RoPE tables).
-    pub storage_error: Option<Vec<f64>>,
+    /// What may be added where the backend declares a weaker intermediate value: attention
+    /// probabilities or RoPE tables in the storage type, running moments of a norm.
+    pub declared_error: Option<Vec<f64>>,
     /// The rows over which the normwise contract takes the largest bound.
     pub rows: Rows,
 }
@@ -79,7 +79,7 @@ impl ExpectedResult {
             value: vec![0.0; operand.len()],
             error: vec![0.0; operand.len()],
             normwise_error: None,
-            storage_error: None,
+            declared_error: None,
             rows: Rows::new(row, 1),
         }
     }

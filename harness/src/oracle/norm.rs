@@ -5,7 +5,8 @@
 //!
 //! |error| ≤ |γ|·((δμ + u·|x − μ|)·rstd + |x̂|·(δvar/2(var + eps) + 4u)) + u·(|γx̂| + |β|).
 //!
-//! A one-pass variance E[x²] − μ² does not fit this for |μ| ≫ σ, rightly. Normwise, the folded
+//! A one-pass variance E[x²] − μ² does not fit this for |μ| ≫ σ, rightly. Running moments (Welford
+//! 1962) do not either, and are admitted where they are declared: see [`Moved`]. Normwise, the folded
 //! form x·(γ·rstd) + (β − μ·γ·rstd) that libraries use is admitted: it rounds γ·rstd·x and
 //! γ·rstd·μ, which cancel. A group of zero variance gives exactly β.
 
@@ -26,6 +27,19 @@ struct Statistics {
     /// Relative error of rstd from the variance and the root.
     rstd_error: f64,
     rstd: f64,
+    running: Moved,
+}
+
+/// What running moments add to the errors of mean and variance.
+///
+/// An error of step j is in every later mean, by its share, and there it does not cancel from the
+/// squares as that of a common mean does:
+///
+/// δμ′ = u·((g(N) + 1)·(|μ| + 2σ) + 12σ),  δvar′ = δvar + 6σ·δμ′.
+#[derive(Clone, Copy, Default)]
+struct Moved {
+    mean: f64,
+    variance: f64,
 }
 
 impl Statistics {
@@ -39,7 +53,17 @@ impl Statistics {
         let mean_error =
             if variance == 0.0 { 0.0 } else { U * (growth(n) * mean_magnitude + mean.abs()) + UNDERFLOW };
         let variance_error = mean_error * mean_error + (growth(n) + 3.0) * U * variance;
-        Statistics::known(mean, mean_error, variance, variance_error, eps)
+        let deviation = variance.sqrt();
+        let running_mean_error =
+            U * ((growth(n) + 1.0) * (mean.abs() + 2.0 * deviation) + 12.0 * deviation) + UNDERFLOW;
+        let running = match variance == 0.0 {
+            true => Moved::default(),
+            false => Moved {
+                mean: running_mean_error - mean_error,
+                variance: 6.0 * deviation * running_mean_error,
+            },
+        };
+        Statistics { running, ..Statistics::known(mean, mean_error, variance, variance_error, eps) }
     }
 
     /// Statistics that are given, or exact.
@@ -51,6 +75,7 @@ impl Statistics {
             variance_error,
             rstd_error: variance_error / (2.0 * (variance + eps)) + 2.0 * U,
             rstd: 1.0 / (variance + eps).sqrt(),
+            running: Moved::default(),
         }
     }
 }
@@ -82,21 +107,30 @@ impl AffineOperands {
     }
 }
 
-/// Value, componentwise and normwise error of one normalized element.
-fn normalized(x: f64, s: &Statistics, affine: Affine) -> (f64, f64, f64) {
+/// One normalized element: its value, its errors, and what running moments add to either.
+struct Normalized {
+    value: f64,
+    error: f64,
+    normwise_error: f64,
+    running_error: f64,
+}
+
+fn normalized(x: f64, eps: f64, s: &Statistics, affine: Affine) -> Normalized {
     let Affine { weight, bias } = affine;
     let centred = x - s.mean;
     let unit = centred * s.rstd;
     let value = unit * weight + bias;
     if s.variance == 0.0 && centred == 0.0 {
-        return (value, 0.0, 0.0);
+        return Normalized { value, error: 0.0, normwise_error: 0.0, running_error: 0.0 };
     }
     let error = weight.abs()
         * ((s.mean_error + U * centred.abs()) * s.rstd + unit.abs() * (s.rstd_error + 2.0 * U))
         + U * ((weight * unit).abs() + bias.abs())
         + (2.0 + weight.abs()) * UNDERFLOW;
     let folded = U * (3.0 * (weight * s.rstd).abs() * (x.abs() + s.mean.abs()) + bias.abs());
-    (value, error, error + folded)
+    let running = weight.abs()
+        * (s.running.mean * s.rstd + unit.abs() * s.running.variance / (2.0 * (s.variance + eps)));
+    Normalized { value, error, normwise_error: error + folded, running_error: running }
 }
 
 pub(super) fn layer_norm(spec: &LayerNorm, problem: &Problem, inputs: &Inputs) -> Vec<ExpectedResult> {
@@ -131,19 +165,38 @@ fn groups(
     eps: f64,
     affine: impl Fn(usize, usize) -> Affine + Sync,
 ) -> Vec<ExpectedResult> {
-    let mut out = ExpectedResult::new(&problem.results()[0], row);
-    let mut normwise = vec![0.0; x.len()];
+    let out = ExpectedResult::new(&problem.results()[0], row);
+    vec![elements(out, x, len, eps, |_, x| Statistics::of(x.iter().copied(), eps), affine)]
+}
+
+/// Normalizes runs of `len` elements: `statistics` has those of each by number and content,
+/// `affine` weight and bias by number of the run and place in it.
+fn elements(
+    mut out: ExpectedResult,
+    x: &[f64],
+    len: usize,
+    eps: f64,
+    statistics: impl Fn(usize, &[f64]) -> Statistics + Sync,
+    affine: impl Fn(usize, usize) -> Affine + Sync,
+) -> ExpectedResult {
+    let (mut normwise, mut running) = (vec![0.0; x.len()], vec![0.0; x.len()]);
     let len = len.max(1);
-    out.blocks(len).zip(normwise.par_chunks_mut(len)).zip(x.par_chunks(len)).enumerate().for_each(
-        |(group, ((block, normwise), x))| {
-            let statistics = Statistics::of(x.iter().copied(), eps);
+    out.blocks(len)
+        .zip(normwise.par_chunks_mut(len))
+        .zip(running.par_chunks_mut(len))
+        .zip(x.par_chunks(len))
+        .enumerate()
+        .for_each(|(run, (((block, normwise), running), x))| {
+            let statistics = statistics(run, x);
             for (i, &x) in x.iter().enumerate() {
-                (block.value[i], block.error[i], normwise[i]) = normalized(x, &statistics, affine(group, i));
+                let element = normalized(x, eps, &statistics, affine(run, i));
+                (block.value[i], block.error[i]) = (element.value, element.error);
+                (normwise[i], running[i]) = (element.normwise_error, element.running_error);
             }
-        },
-    );
+        });
     out.normwise_error = Some(normwise);
-    vec![out]
+    out.declared_error = Some(running);
+    out
 }
 
 pub(super) fn rms_norm(spec: &RmsNorm, problem: &Problem, inputs: &Inputs) -> Vec<ExpectedResult> {
@@ -192,36 +245,33 @@ pub(super) fn batch_norm(spec: &BatchNorm, problem: &Problem, inputs: &Inputs) -
         .collect();
 
     let results = problem.results();
-    let mut out = ExpectedResult::new(&results[0], spatial);
-    let mut normwise = vec![0.0; x.len()];
-    let len = spatial.max(1);
-    out.blocks(len).zip(normwise.par_chunks_mut(len)).zip(x.par_chunks(len)).enumerate().for_each(
-        |(run, ((block, normwise), x))| {
-            let c = run % channels;
-            for (i, &x) in x.iter().enumerate() {
-                (block.value[i], block.error[i], normwise[i]) = normalized(x, &statistics[c], affine.at(c));
-            }
-        },
-    );
-    out.normwise_error = Some(normwise);
+    let out = ExpectedResult::new(&results[0], spatial);
+    let (statistics_of, affine_of) =
+        (|run, _: &[f64]| statistics[run % channels], |run, _| affine.at(run % channels));
+    let out = elements(out, &x, spatial, spec.eps as f64, statistics_of, affine_of);
     let mut expected = vec![out];
     if spec.mode == BatchNormMode::Train {
         let n = (batch * spatial) as f64;
         let momentum = spec.momentum as f64;
         let unbiased = n / (n - 1.0);
-        let mut updated = |result, old: &[f64], new: &dyn Fn(&Statistics) -> (f64, f64)| {
-            let mut running = ExpectedResult::new(result, 1);
+        let mut updated = |result, old: &[f64], new: &dyn Fn(&Statistics) -> [f64; 3]| {
+            let mut updated = ExpectedResult::new(result, 1);
+            let mut running = vec![0.0; channels];
             for c in 0..channels {
-                let (value, error) = new(&statistics[c]);
+                let [value, error, running_error] = new(&statistics[c]);
                 let (kept, added) = ((1.0 - momentum) * old[c], momentum * value);
-                running.value[c] = kept + added;
+                updated.value[c] = kept + added;
                 // 1 − m, two products, n/(n − 1), the sum.
-                running.error[c] = momentum * error + 4.0 * U * (kept.abs() + added.abs());
+                updated.error[c] = momentum * error + 4.0 * U * (kept.abs() + added.abs());
+                running[c] = momentum * running_error;
             }
-            expected.push(running);
+            updated.declared_error = Some(running);
+            expected.push(updated);
         };
-        updated(&results[1], &running_mean, &|s| (s.mean, s.mean_error));
-        updated(&results[2], &running_var, &|s| (s.variance * unbiased, s.variance_error * unbiased));
+        updated(&results[1], &running_mean, &|s| [s.mean, s.mean_error, s.running.mean]);
+        updated(&results[2], &running_var, &|s| {
+            [s.variance, s.variance_error, s.running.variance].map(|x| x * unbiased)
+        });
     }
     expected
 }

@@ -50,7 +50,7 @@ pub(super) fn expect(
             }
         },
     );
-    out.storage_error = Some(storage);
+    out.declared_error = Some(storage);
     vec![out]
 }
 

@@ -38,16 +38,15 @@ pub(super) fn corrected(order: Order, x: &[f32]) -> (f32, f32) {
     (mean, order.sum(&x.iter().map(|x| (x - mean) * (x - mean)).collect::<Vec<_>>()) / n)
 }
 
-/// Welford's (1962) running mean and squares, in f64: in f32 the variance is off by up to N·u·|μ|/σ
-/// (Chan & Lewis 1979), which the bound for two passes does not admit.
+/// Welford's (1962) running mean and squares.
 pub(super) fn welford(x: &[f32]) -> (f32, f32) {
-    let (_, mean, squares) = x.iter().fold((0.0, 0.0, 0.0), |(n, mean, squares): (f64, f64, f64), &x| {
-        let (n, x) = (n + 1.0, f64::from(x));
+    let (n, mean, squares) = x.iter().fold((0.0, 0.0, 0.0), |(n, mean, squares), &x| {
+        let n: f32 = n + 1.0;
         let delta = x - mean;
         let next = mean + delta / n;
         (n, next, squares + delta * (x - next))
     });
-    (mean as f32, (squares / x.len() as f64) as f32)
+    (mean, squares / n)
 }
 
 /// Blocks by themselves, merged in pairs (Chan, Golub & LeVeque 1979).

@@ -6,7 +6,7 @@ use touchstone_kernels::host::HostPrepared;
 use touchstone_kernels::naive::Naive;
 use touchstone_kernels::{
     Backend, BackendError, BackendId, BackendInfo, Contract, DType, Declaration, ElementType, Family,
-    InputError, Inputs, Op, Outputs, Prepared, Problem, Support, Tensor,
+    InputError, Inputs, Moments, Op, Outputs, Prepared, Problem, Support, Tensor,
 };
 
 use crate::safeguard::{Safeguard, Safeguards};
@@ -53,7 +53,7 @@ pub struct Specimen {
     /// The family it belongs to; none for the machinery around every kernel.
     pub family: Option<Family>,
     dtypes: &'static [DType],
-    contract: Contract,
+    declaration: Declaration,
     stateful: bool,
     applies: Applies,
     plant: Plant,
@@ -100,7 +100,7 @@ impl Specimen {
             about,
             family,
             dtypes: &DType::ALL,
-            contract: Contract::Componentwise,
+            declaration: Declaration::strict("planted"),
             stateful: true,
             applies: Arc::new(applies),
             plant: Box::new(plant),
@@ -109,7 +109,14 @@ impl Specimen {
 
     /// The same in a library that declares the normwise contract.
     pub(super) fn normwise(self) -> Self {
-        Specimen { contract: Contract::Normwise, ..self }
+        let declaration = Declaration { contract: Contract::Normwise, ..self.declaration };
+        Specimen { declaration, ..self }
+    }
+
+    /// The same in a library that declares running moments.
+    pub(super) fn running(self) -> Self {
+        let declaration = Declaration { moments: Moments::Running, ..self.declaration };
+        Specimen { declaration, ..self }
     }
 
     /// The same, where it shows in some storage types only.
@@ -143,7 +150,6 @@ impl Specimen {
     /// before it writes them.
     pub(super) fn backend_under(&self, safeguards: Safeguards) -> Arc<dyn Backend> {
         let memory = if safeguards.have(Safeguard::Unwritten) { Memory::Unwritten } else { Memory::Zeroed };
-        let declaration = Declaration { contract: self.contract, ..Declaration::strict("planted") };
         let prepare = (self.plant)();
         let (dtypes, family, applies) = (self.dtypes, self.family, Arc::clone(&self.applies));
         let supports = Box::new(move |problem: &Problem| {
@@ -151,7 +157,8 @@ impl Specimen {
                 && family.is_none_or(|family| family == problem.family())
                 && applies(problem)
         });
-        Arc::new(Planted { id: BackendId::new(self.name), declaration, memory, supports, prepare })
+        let (id, declaration) = (BackendId::new(self.name), self.declaration.clone());
+        Arc::new(Planted { id, declaration, memory, supports, prepare })
     }
 }
 

@@ -174,7 +174,7 @@ fn norms() -> Vec<Specimen> {
         by("norm-two-pass-pairwise", "Two passes, halves of halves.", |_, x| corrected(Order::Pairs, x)),
         by("norm-two-pass-backwards", "Two passes from the end.", |_, x| corrected(Order::Backwards(32), x)),
         by("norm-two-pass-f64", "Two passes in f64.", |_, x| double(x)),
-        by("norm-welford", "Welford's running mean and squares.", |_, x| welford(x)),
+        by("norm-welford", "Welford's running mean and squares, declared.", |_, x| welford(x)).running(),
         by("norm-merged-blocks", "Blocks of 128 merged in pairs.", |_, x| merged(128, x)),
         way(
             "norm-fused",

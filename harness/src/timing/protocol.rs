@@ -10,7 +10,7 @@
 //! ```text
 //! worker  touchstone-worker 1 backend=naive threads=1 isa=scalar version=0.1.0 device=Intel%20Xeon
 //! driver  prepare 1 softmax f32 shape=4x1024 fill=normal seed=7
-//! worker  prepared entries=1 bytes=32768 clock=wall contract=componentwise probabilities=f32 tables=f32 flushes_subnormals=false allocation=reused path=naive
+//! worker  prepared entries=1 bytes=32768 clock=wall contract=componentwise probabilities=f32 tables=f32 moments=two_pass flushes_subnormals=false allocation=reused path=naive
 //! driver  run 1 100
 //! worker  ran 2031877 waited=52
 //! driver  outputs /tmp/outputs.safetensors
@@ -52,7 +52,7 @@
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
-use touchstone_kernels::{BackendId, BackendInfo, Clock, Declaration, DevicePeaks, ParseError};
+use touchstone_kernels::{BackendId, BackendInfo, Clock, Declaration, DevicePeaks, Moments, ParseError};
 
 /// The version of the protocol that this crate speaks.
 pub const VERSION: u32 = 1;
@@ -313,11 +313,11 @@ impl FromStr for Greeting {
 
 impl fmt::Display for Preparation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Declaration { contract, probabilities, tables, flushes_subnormals, allocation, path } =
+        let Declaration { contract, probabilities, tables, moments, flushes_subnormals, allocation, path } =
             &self.declaration;
         write!(f, "prepared entries={} bytes={} clock={} ", self.entries, self.bytes, self.clock)?;
         write!(f, "contract={contract} ")?;
-        write!(f, "probabilities={probabilities} tables={tables} ")?;
+        write!(f, "probabilities={probabilities} tables={tables} moments={moments} ")?;
         write!(f, "flushes_subnormals={flushes_subnormals} allocation={allocation} path={}", Value(path))
     }
 }
@@ -334,6 +334,7 @@ impl FromStr for Preparation {
                 contract: fields.parse("contract")?,
                 probabilities: fields.parse("probabilities")?,
                 tables: fields.parse("tables")?,
+                moments: fields.optional("moments")?.unwrap_or(Moments::TwoPass),
                 flushes_subnormals: fields.number("flushes_subnormals")?,
                 allocation: fields.parse("allocation")?,
                 path: fields.text("path")?.into(),

@@ -31,10 +31,10 @@ use std::sync::{Once, OnceLock};
 
 use tch::{Cuda, Device, TchError, Tensor as Torch};
 
-use crate::backend::{Allocation, Backend, BackendId, BackendInfo, Declaration, Prepared, Support};
+use crate::backend::{Allocation, Backend, BackendId, BackendInfo, Declaration, Moments, Prepared, Support};
 use crate::device::{DevicePeaks, Probe};
 use crate::error::BackendError;
-use crate::op::Op;
+use crate::op::{BatchNormMode, Op};
 use crate::operands::{Inputs, Outputs};
 use crate::problem::Problem;
 use crate::registry::{Registry, nvidia_driver};
@@ -157,7 +157,7 @@ impl Backend for LibTorch {
 
     fn declares(&self, problem: &Problem) -> Declaration {
         let dtype = problem.dtype;
-        match &problem.op {
+        let declared = match &problem.op {
             Op::Attention(spec) => attention::declares(spec, dtype, self.device, self.kernel),
             Op::Softmax(spec) => softmax::declares(spec, dtype),
             Op::LayerNorm(_) => norm::layer_norm_declares(),
@@ -168,6 +168,16 @@ impl Backend for LibTorch {
             Op::Activation(spec) => activation::declares(spec, dtype),
             Op::Glu(spec) => activation::glu_declares(spec, dtype),
             Op::Rope(spec) => rope::declares(spec, dtype),
+        };
+        // ATen's norms for CUDA reduce by Welford's update (WelfordOps, cuWelfordOnlineSum).
+        let has_moments = match &problem.op {
+            Op::LayerNorm(_) | Op::GroupNorm(_) | Op::InstanceNorm(_) => true,
+            Op::BatchNorm(spec) => spec.mode == BatchNormMode::Train,
+            _ => false,
+        };
+        match has_moments && self.device.is_cuda() {
+            true => Declaration { moments: Moments::Running, ..declared },
+            false => declared,
         }
     }
 

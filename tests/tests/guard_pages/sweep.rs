@@ -3,29 +3,12 @@
 use std::sync::Arc;
 
 use touchstone_harness::Case;
+use touchstone_kernels::op::Unary;
 use touchstone_kernels::{Backend, DType, Inputs, Outputs, Registry, tensor};
 
 /// For `{n}` every width, for `{2n}` its double, for `{n+3}` three more.
 const SHAPES: &[(&[&str], &[&str])] = &[
-    (
-        &[
-            "relu",
-            "leaky_relu",
-            "sigmoid",
-            "tanh",
-            "gelu",
-            "gelu_tanh",
-            "silu",
-            "swish",
-            "softplus",
-            "elu",
-            "hard_swish",
-            "mish",
-            "erf",
-            "exp",
-        ],
-        &["shape={n}"],
-    ),
+    (&Unary::NAMES, &["shape={n}"]),
     (&["swish"], &["shape={n} beta=1.5"]),
     (
         &["glu", "reglu", "geglu", "geglu_tanh", "swiglu"],

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use touchstone_kernels::{Allocation, Contract, Rounded};
+use touchstone_kernels::{Allocation, Contract, Moments, Rounded};
 
 use super::*;
 
@@ -24,13 +24,14 @@ fn declarations() -> impl Strategy<Value = Declaration> {
         select(Contract::ALL),
         select(Rounded::ALL),
         select(Rounded::ALL),
+        select(Moments::ALL),
         any::<bool>(),
         select(Allocation::ALL),
         any::<String>(),
     )
-        .prop_map(|(contract, probabilities, tables, flushes_subnormals, allocation, path)| {
+        .prop_map(|(contract, probabilities, tables, moments, flushes_subnormals, allocation, path)| {
             let path = path.into();
-            Declaration { contract, probabilities, tables, flushes_subnormals, allocation, path }
+            Declaration { contract, probabilities, tables, moments, flushes_subnormals, allocation, path }
         })
 }
 
