@@ -23,8 +23,8 @@ use crate::recording::{Place, Run, Who};
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Exploring")]
 pub(super) struct Exploring {
-    /// Check N random problems over all operations, choices and fills, instead of suites; what
-    /// fails is shrunk to the smallest problem that still does
+    /// Pose N random problems over all operations, choices and fills, instead of suites. `check`
+    /// shrinks what fails to the smallest problem that still does
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "suite")]
     explore: Option<u64>,
     /// The seed of random problems: the same seed draws the same ones [default: a random one]

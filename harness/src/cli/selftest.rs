@@ -18,7 +18,7 @@ use crate::selftest::{self, Need, Score, Specimen};
 
 /// Prove on this machine that the checker can tell wrong kernels from right ones
 ///
-/// Plants more than a hundred mistakes that people make in transformer kernels (a dropped last key,
+/// Plants more than two hundred mistakes that people make in transformer kernels (a dropped last key,
 /// eps outside the root, an online softmax that does not rescale, an angle in f32, a cached answer
 /// …), shows each to the checker as a backend like any other, and demands a `failed` in every
 /// storage type in which the mistake can be made. Other right ways to compute the same (summation
@@ -30,7 +30,7 @@ use crate::selftest::{self, Need, Score, Specimen};
 ///
 /// Prints what survived and what was falsely failed, both counts, and what gets through without each
 /// safeguard. Exits with 2 unless all faults were caught, no variant was failed and every safeguard is
-/// needed. One to two minutes on two cores.
+/// needed. Two minutes on two cores.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  touchstone selftest\n  \
     touchstone selftest --suite smoke --fault '^rope-'\n  \
