@@ -158,9 +158,10 @@ impl KnownIssues {
         self.concerning(backend).find(|issue| issue.witness.contains(&text))
     }
 
-    /// Whether this backend has a known issue in an operation, on whatever case.
-    pub fn in_operation(&self, backend: &BackendId, operation: &str) -> bool {
-        self.concerning(backend).any(|issue| issue.operations.contains(&operation))
+    /// Whether this backend has a known issue in the operation of this case, on whatever operands.
+    pub fn concerns(&self, backend: &BackendId, case: &Case) -> bool {
+        self.explaining(backend, case).is_some()
+            || self.concerning(backend).any(|issue| issue.operations.contains(&case.problem.name()))
     }
 
     fn concerning(&self, backend: &BackendId) -> impl Iterator<Item = &KnownIssue> {

@@ -4,11 +4,14 @@
 
 mod touchstone;
 
+use std::sync::atomic::AtomicBool;
+
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use touchstone::{directory, prints};
 use touchstone_harness::explore::Space;
-use touchstone_harness::invariants::{Judged, all, judge};
+use touchstone_harness::invariants::{Judged, Survey, all, judge};
+use touchstone_harness::known::KnownIssues;
 use touchstone_harness::suite::Suite;
 use touchstone_harness::{Case, selftest};
 use touchstone_kernels::Registry;
@@ -16,8 +19,7 @@ use touchstone_kernels::Registry;
 const SEED: [u8; 32] = *b"invariants on random problems, 1";
 const CASES: u32 = 300;
 
-/// Our backends through the registry; a break is shrunk by proptest. What libraries break, the
-/// command says: their known issues are of cases, and an invariant changes the case.
+/// Our backends through the registry; a break is shrunk by proptest.
 #[test]
 fn our_backends_keep_the_invariants_on_random_problems() {
     let (registry, invariants) = (Registry::standard(2), all());
@@ -47,6 +49,27 @@ fn our_backends_keep_the_invariants_on_random_problems() {
         }
         assert!(held.get() > u64::from(CASES), "{}: {} held", backend.id(), held.get());
     }
+}
+
+/// Libraries included: they may break what is asked of an operation in which they have a known issue.
+#[test]
+fn every_backend_keeps_the_invariants_on_the_smoke_suite() {
+    let (registry, invariants) = (Registry::standard(2), all());
+    let cases: Vec<Case> = Suite::load("smoke").unwrap().cases.into_iter().map(|case| case.case).collect();
+    let (known, stop) = (KnownIssues::built_in().unwrap(), AtomicBool::new(false));
+    let case = |n: u64| cases.get(n as usize).cloned();
+    let count = (cases.len() as u64, &case as &(dyn Fn(u64) -> Option<Case> + Sync));
+    let survey = Survey::of(&invariants, registry.present(), count, &known, 2, &|| {}, &stop);
+    for broken in &survey.breaks {
+        println!("{} {} {}: {}", broken.invariant, broken.backend, broken.case, broken.why);
+    }
+    assert!(
+        survey.breaks.is_empty(),
+        "{} breaks of {} backends",
+        survey.breaks.len(),
+        registry.present().len()
+    );
+    assert!(survey.judged() > 10 * count.0, "{} judgements", survey.judged());
 }
 
 /// No value of the oracle is used, and most mistakes show all the same.

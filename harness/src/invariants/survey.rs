@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use touchstone_kernels::op::Activation;
 use touchstone_kernels::{Backend, Op, Problem};
 
 use super::{Invariant, Judged, judge};
@@ -47,13 +48,16 @@ pub struct Survey {
     pub cases: u64,
 }
 
-/// The operations that the invariants of a problem ask about.
-fn operations(problem: &Problem) -> impl Iterator<Item = &'static str> {
-    let gate = match &problem.op {
-        Op::Glu(spec) => Some(spec.gate.name()),
+/// The case, and that of its gate, which invariants of gated units ask about too.
+fn asked_about(case: &Case) -> impl Iterator<Item = Case> {
+    let gate = match &case.problem.op {
+        Op::Glu(spec) => {
+            let op = Op::Activation(Activation { shape: spec.shape.clone(), function: spec.gate });
+            Some(Case { problem: Problem { op, ..case.problem }, ..*case })
+        }
         _ => None,
     };
-    std::iter::once(problem.name()).chain(gate)
+    std::iter::once(case.clone()).chain(gate)
 }
 
 impl Survey {
@@ -78,7 +82,7 @@ impl Survey {
             let (survey, breaks) = &mut *guard;
             survey.cases += 1;
             for (at, (backend, judged)) in backends.iter().zip(judged).enumerate() {
-                let explained = operations(&case.problem).any(|name| known.in_operation(backend.id(), name));
+                let explained = asked_about(&case).any(|case| known.concerns(backend.id(), &case));
                 for (row, (invariant, judged)) in invariants.iter().zip(judged).enumerate() {
                     let cell = &mut survey.cells[row][at];
                     match judged {

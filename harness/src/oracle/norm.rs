@@ -33,9 +33,10 @@ struct Statistics {
 /// What running moments add to the errors of mean and variance.
 ///
 /// An error of step j is in every later mean, by its share, and there it does not cancel from the
-/// squares as that of a common mean does:
+/// squares as that of a common mean does. Nor are the errors independent: an element near the mean
+/// leaves no trace in it, so that they may all have one sign, and N stands where sums have g(N).
 ///
-/// δμ′ = u·((g(N) + 1)·(|μ| + 2σ) + 12σ),  δvar′ = δvar + 6σ·δμ′.
+/// δμ′ = u·((N + 1)·(|μ| + 2σ) + 12σ),  δvar′ = δvar + 6σ·δμ′.
 #[derive(Clone, Copy, Default)]
 struct Moved {
     mean: f64,
@@ -55,7 +56,7 @@ impl Statistics {
         let variance_error = mean_error * mean_error + (growth(n) + 3.0) * U * variance;
         let deviation = variance.sqrt();
         let running_mean_error =
-            U * ((growth(n) + 1.0) * (mean.abs() + 2.0 * deviation) + 12.0 * deviation) + UNDERFLOW;
+            U * ((n as f64 + 1.0) * (mean.abs() + 2.0 * deviation) + 12.0 * deviation) + UNDERFLOW;
         let running = match variance == 0.0 {
             true => Moved::default(),
             false => Moved {
