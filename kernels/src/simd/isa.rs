@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::lanes::{Kernel, Lanes};
+use super::tiles::Tiles;
 
 macro_rules! tokens {
     ($($(#[cfg($cfg:meta)])? $(#[doc = $doc:literal])* $token:ident = $detect:expr;)+) => {$(
@@ -48,6 +49,9 @@ tokens! {
 /// An instruction set that this CPU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
+    /// Sixteen lanes of AVX-512, and matrix products in AMX tiles.
+    #[cfg(target_arch = "x86_64")]
+    Amx(Avx512, Tiles),
     /// Sixteen lanes of AVX-512.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
@@ -66,6 +70,8 @@ impl Isa {
     pub fn present() -> Vec<Isa> {
         let candidates = [
             #[cfg(target_arch = "x86_64")]
+            Avx512::detect().zip(Tiles::detect()).map(|(lanes, tiles)| Isa::Amx(lanes, tiles)),
+            #[cfg(target_arch = "x86_64")]
             Avx512::detect().map(Isa::Avx512),
             #[cfg(target_arch = "x86_64")]
             Avx2::detect().map(Isa::Avx2),
@@ -81,6 +87,9 @@ impl Isa {
         let mut absent = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
+            if Avx512::detect().is_none() || Tiles::detect().is_none() {
+                absent.push(("simd/amx", "this CPU lacks AMX for bf16, or the system does not allow it"));
+            }
             if Avx512::detect().is_none() {
                 absent.push(("simd/avx512", "this CPU lacks AVX-512 F, BW, DQ and VL"));
             }
@@ -89,7 +98,11 @@ impl Isa {
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
-        absent.extend([("simd/avx512", "x86-64 only"), ("simd/avx2", "x86-64 only")]);
+        absent.extend([
+            ("simd/amx", "x86-64 only"),
+            ("simd/avx512", "x86-64 only"),
+            ("simd/avx2", "x86-64 only"),
+        ]);
         #[cfg(target_arch = "aarch64")]
         if Neon::detect().is_none() {
             absent.push(("simd/neon", "this CPU lacks Advanced SIMD"));
@@ -108,6 +121,8 @@ impl Isa {
     pub const fn id(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
+            Isa::Amx(..) => "simd/amx",
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512(_) => "simd/avx512",
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(_) => "simd/avx2",
@@ -117,16 +132,25 @@ impl Isa {
         }
     }
 
-    /// Its own name: `avx512`, `avx2`, `neon`, `scalar`.
+    /// Its own name: `amx`, `avx512`, `avx2`, `neon`, `scalar`.
     pub fn name(self) -> &'static str {
         self.id().trim_start_matches("simd/")
+    }
+
+    /// The tiles, where it has them.
+    pub fn tiles(self) -> Option<Tiles> {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx(_, tiles) => Some(tiles),
+            _ => None,
+        }
     }
 
     /// The number of f32 lanes of a vector.
     pub const fn lanes(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512(_) => Avx512::N,
+            Isa::Amx(..) | Isa::Avx512(_) => Avx512::N,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(_) => Avx2::N,
             #[cfg(target_arch = "aarch64")]
@@ -140,7 +164,7 @@ impl Isa {
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512(token) => token.run(kernel),
+            Isa::Amx(token, _) | Isa::Avx512(token) => token.run(kernel),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(token) => token.run(kernel),
             #[cfg(target_arch = "aarch64")]

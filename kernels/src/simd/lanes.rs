@@ -165,6 +165,28 @@ pub trait Lanes: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// unspecified.
     fn split(self, a: Self::F) -> (Self::F, Self::F);
 
+    /// a up to its first eight significant bits, the rest cut off: a bf16. A NaN may become infinite.
+    #[inline(always)]
+    fn bf16_part(self, a: Self::F) -> Self::F {
+        let mut lanes = [0.0; MAX_LANES];
+        self.store(&mut lanes, a);
+        lanes.iter_mut().for_each(|x| *x = f32::from_bits(x.to_bits() & 0xffff_0000));
+        self.load(&lanes)
+    }
+
+    /// Pairs of bf16 in the bits of each lane: that of `low`, cut off, in the lower half and that of
+    /// `high` in the upper.
+    #[inline(always)]
+    fn bf16_pair(self, low: Self::F, high: Self::F) -> Self::F {
+        let [mut pairs, mut upper] = [[0.0f32; MAX_LANES]; 2];
+        self.store(&mut pairs, low);
+        self.store(&mut upper, high);
+        for (pair, high) in pairs.iter_mut().zip(upper) {
+            *pair = f32::from_bits(pair.to_bits() >> 16 | high.to_bits() & 0xffff_0000);
+        }
+        self.load(&pairs)
+    }
+
     /// The sum of all lanes, added in pairs.
     fn reduce_add(self, a: Self::F) -> f32;
     /// The largest lane. A NaN may or may not be returned.

@@ -204,6 +204,15 @@ impl Lanes for Avx512 {
             let exponent = _mm512_cvtepi32_ps(_mm512_srai_epi32::<23>(offset));
             (_mm512_castsi512_ps(_mm512_add_epi32(significand, root_half)), exponent)
         }
+        fn bf16_part(a: __m512) -> __m512 {
+            let kept = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+            _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), kept))
+        }
+        fn bf16_pair(low: __m512, high: __m512) -> __m512 {
+            let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(low));
+            // The odd half-lanes of high, the even ones of low.
+            _mm512_castsi512_ps(_mm512_mask_blend_epi16(0xaaaa_aaaa, low, _mm512_castps_si512(high)))
+        }
         fn reduce_add(a: __m512) -> f32 { _mm512_reduce_add_ps(a) }
         fn reduce_max(a: __m512) -> f32 { _mm512_reduce_max_ps(a) }
         fn reduce_min(a: __m512) -> f32 { _mm512_reduce_min_ps(a) }

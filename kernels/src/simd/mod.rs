@@ -3,7 +3,8 @@
 //! | file | holds |
 //! |---|---|
 //! | [`isa`] | instruction sets as values: holding a token proves the CPU has it |
-//! | [`lanes`], `lanes_*` | vectors of f32 lanes; the only `unsafe` of this crate's own kernels |
+//! | [`lanes`], `lanes_*` | vectors of f32 lanes |
+//! | [`tiles`] | products of bf16 matrices by AMX; with `lanes_*` the only `unsafe` of our own kernels |
 //! | `threads` | sharing rows out among threads |
 //! | `math` | elementary functions over lanes |
 //! | `activation`, `attention`, `norm`, `rope`, `softmax` | one file per family |
@@ -31,6 +32,7 @@ mod sum;
 #[cfg(test)]
 mod tests;
 mod threads;
+pub mod tiles;
 
 use std::sync::Arc;
 

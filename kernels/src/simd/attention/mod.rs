@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `plan` | how a problem is cut into tasks; nothing there depends on the number of threads |
 //! | `operands`, `rules` | the semantics: ranges, masks, biases |
-//! | `tile` | many rows: queries in the lanes, `product` its two matrix products |
+//! | `tile` | many rows: queries in the lanes, `product` its two matrix products, `amx` in tiles |
 //! | `stream` | few rows: K and V stream past, head dimensions in the lanes |
 //! | `finish` | division by the sum, merging of runs of keys |
 //! | `careful` | rows that meet NaN or ∞ |
@@ -16,6 +16,7 @@
 //! `tile` and `stream` leave the same thing behind, a [`Partial`]: unnormalized rows of the
 //! result with their maximum and sum.
 
+mod amx;
 mod careful;
 mod exp2;
 mod finish;
@@ -39,7 +40,7 @@ use self::operands::Operands;
 use self::plan::Plan;
 use super::Engine;
 use crate::backend::{Prepared, Support};
-use crate::dtype::Element;
+use crate::dtype::{DType, Element};
 use crate::error::BackendError;
 use crate::host::HostPrepared;
 use crate::op::Attention;
@@ -274,7 +275,11 @@ fn compute<T: Element>(
     if plan.streams {
         engine.isa.run(stream::Stream { x, task, clean, partial, scratch: &mut scratch.stream });
     } else {
-        engine.isa.run(tile::Tile { x, task, clean, partial, scratch: &mut scratch.tile });
+        let mut by =
+            |tiles| engine.isa.run(tile::Tile { x, task, clean, tiles, partial, scratch: &mut scratch.tile });
+        if by(engine.isa.tiles().filter(|_| T::DTYPE == DType::BF16)).is_none() {
+            by(None);
+        }
     }
 }
 

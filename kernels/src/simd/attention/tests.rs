@@ -367,13 +367,13 @@ fn rates() {
         "h=32 hkv=4 lq=1 lk=2048 d=128",
         "h=4 lq=1 lk=2048 d=128",
     ] {
-        for dtype in ["f32", "f16"] {
+        for dtype in ["f32", "f16", "bf16"] {
             let problem: Problem = format!("attention {dtype} {fields}").parse().unwrap();
-            if !problem.to_string().contains(&chosen) {
-                continue;
-            }
             let inputs = inputs_with(&problem, 1, |_, _, x| x);
             for isa in Isa::present().into_iter().filter(|isa| isa.lanes() > 1) {
+                if !format!("{isa} {problem}").contains(&chosen) {
+                    continue;
+                }
                 let simd = Simd::new(isa, 1);
                 let mut prepared = simd.prepare(&problem, &inputs).unwrap();
                 prepared.run().unwrap();

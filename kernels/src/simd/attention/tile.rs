@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::amx::Products;
 use super::exp2::exp2;
 use super::finish;
 use super::operands::{MaskRow, Operands};
@@ -16,6 +17,7 @@ use super::transpose::{to_columns, to_rows};
 use super::{Buffer, Partial, Task, hull, reserve};
 use crate::dtype::{DType, Element};
 use crate::simd::lanes::{Kernel, Lanes, MAX_LANES};
+use crate::simd::tiles::{BLOCK, Tiles};
 
 /// Keys of a tile: their scores for a strip stay in L1, and the running results are touched once
 /// in 96 multiply-adds. A multiple of both register tiles.
@@ -29,14 +31,16 @@ pub(super) struct Scratch {
     mask: Option<Buffer>,
     k: Option<Buffer>,
     v: Option<Buffer>,
+    weights: Option<Buffer>,
     lanes: Option<Buffer>,
 }
 
-/// One task.
+/// One task. Nothing comes of it where its queries are not for tiles.
 pub(super) struct Tile<'a, 'b, T> {
     pub(super) x: &'a Operands<'b, T>,
     pub(super) task: &'a Task,
     pub(super) clean: bool,
+    pub(super) tiles: Option<Tiles>,
     pub(super) partial: &'a mut Partial,
     pub(super) scratch: &'a mut Scratch,
 }
@@ -47,7 +51,7 @@ struct Strip<'a> {
     rows: Range<usize>,
     /// Lanes: its rows and what fills up the last vector.
     width: usize,
-    /// \[D\]\[width\].
+    /// \[D\]\[width\], or packed for tiles.
     q: &'a mut [f32],
     /// \[Dv\]\[width\].
     o: &'a mut [f32],
@@ -63,17 +67,21 @@ struct Strip<'a> {
 }
 
 impl<T: Element> Kernel for Tile<'_, '_, T> {
-    type Output = ();
+    type Output = Option<()>;
 
     #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
-        let Tile { x, task, clean, partial, scratch } = self;
+    fn run<L: Lanes>(self, lanes: L) -> Option<()> {
+        let Tile { x, task, clean, tiles, partial, scratch } = self;
         let (depth, v_dim) = (x.spec.head_dim, x.spec.v_dim);
         let rules = Rules::new(x.spec, x.has_mask());
-        let strip = strip_vectors::<L>() * L::N;
-        let padded = task.rows().next_multiple_of(L::N);
+        let amx = tiles.map(|tiles| Products::new(tiles.session(), depth, v_dim, KEYS.min(task.keys.len())));
+        let (strip, padded) = match &amx {
+            None => (strip_vectors::<L>() * L::N, task.rows().next_multiple_of(L::N)),
+            Some(_) => (BLOCK, task.rows().next_multiple_of(BLOCK)),
+        };
+        let query_words = |width: usize| amx.as_ref().map_or(width * depth, |amx| amx.query_words());
 
-        let mut q = reserve(&mut scratch.q, padded * depth);
+        let mut q = reserve(&mut scratch.q, padded.div_ceil(strip) * query_words(strip));
         let mut o = reserve(&mut scratch.o, padded * v_dim);
         let mut per_lane = reserve(&mut scratch.lanes, padded * 6);
         let mut strips = Vec::with_capacity(padded.div_ceil(strip));
@@ -89,12 +97,17 @@ impl<T: Element> Kernel for Tile<'_, '_, T> {
                 end: piece(),
                 position: piece(),
                 slope: piece(),
-                q: take(&mut q, width * depth),
+                q: take(&mut q, query_words(width)),
                 o: take(&mut o, width * v_dim),
                 any: 0..0,
                 all: 0..0,
             };
-            strip.begin(lanes, x, task, &rules);
+            strip.begin(x, task);
+            match &amx {
+                None => strip.pack(lanes, x, task, rules.scale),
+                Some(amx) if strip.pack_for(amx, lanes, x, task, rules.scale) => {}
+                Some(_) => return None,
+            }
             strips.push(strip);
         }
 
@@ -103,12 +116,26 @@ impl<T: Element> Kernel for Tile<'_, '_, T> {
         let seen = strips.iter().fold(0..0, |seen, strip| hull(seen, strip.any.clone()));
         for first in seen.clone().step_by(KEYS) {
             let keys = first..(first + KEYS).min(seen.end);
-            let k = as_f32(lanes, x.keys(task.batch, task.kv_head, &keys), clean, &mut scratch.k);
-            let v = as_f32(lanes, x.values(task.batch, task.kv_head, &keys), clean, &mut scratch.v);
+            let (k, v) = (x.keys(task.batch, task.kv_head, &keys), x.values(task.batch, task.kv_head, &keys));
+            let (k, v) = match &amx {
+                None => (as_f32(lanes, k, clean, &mut scratch.k), as_f32(lanes, v, clean, &mut scratch.v)),
+                Some(amx) => {
+                    let (k, v) = (cleaned_if(clean, k), cleaned_if(clean, v));
+                    let packed_k = reserve(&mut scratch.k, amx.key_words());
+                    let packed_v = reserve(&mut scratch.v, amx.value_words());
+                    amx.pack_keys(&k, depth, packed_k);
+                    amx.pack_values(lanes, &v, v_dim, packed_v);
+                    (&*packed_k, &*packed_v)
+                }
+            };
             for strip in &mut strips {
-                let seen = keys.start.max(strip.any.start)..keys.end.min(strip.any.end);
+                let mut seen = keys.start.max(strip.any.start)..keys.end.min(strip.any.end);
                 if seen.is_empty() {
                     continue;
+                }
+                if amx.is_some() {
+                    // Packed operands are taken whole.
+                    seen = keys.clone();
                 }
                 let mask = if x.has_mask() {
                     strip.mask(lanes, x, task, &seen, mask_tile);
@@ -118,15 +145,33 @@ impl<T: Element> Kernel for Tile<'_, '_, T> {
                 };
                 let plain = rules.is_empty() && strip.all.start <= seen.start && seen.end <= strip.all.end;
                 let part = seen.start - keys.start..seen.end - keys.start;
+                let (k, v, products) = match &amx {
+                    None => (
+                        &k[part.start * depth..part.end * depth],
+                        &v[part.start * v_dim..part.end * v_dim],
+                        None,
+                    ),
+                    Some(amx) => (k, v, Some((amx, reserve(&mut scratch.weights, amx.weight_words())))),
+                };
+                let scores = match &amx {
+                    None => seen.len() * strip.width,
+                    Some(amx) => amx.score_words(),
+                };
                 lanes.run(Step {
-                    k: &k[part.start * depth..part.end * depth],
-                    v: &v[part.start * v_dim..part.end * v_dim],
+                    k,
+                    v,
+                    products,
+                    keys: seen.len(),
+                    factor: match &amx {
+                        None => 1.0,
+                        Some(_) => rules.scale.abs(),
+                    },
                     depth,
                     v_dim,
                     first: seen.start,
                     rules: if plain { None } else { Some(&rules) },
                     mask,
-                    scores: &mut score_tile[..seen.len() * strip.width],
+                    scores: &mut score_tile[..scores],
                     strip,
                 });
             }
@@ -141,6 +186,7 @@ impl<T: Element> Kernel for Tile<'_, '_, T> {
                 to_rows(lanes, &strip.o[r..], strip.width, v_dim, out, L::N.min(rows.len() - r));
             }
         }
+        Some(())
     }
 }
 
@@ -162,7 +208,7 @@ fn as_f32<'a, L: Lanes, T: Element>(
     if T::DTYPE == DType::F32 && !clean {
         return bytemuck::cast_slice(x);
     }
-    let x = if clean { Cow::Owned(cleaned(x)) } else { Cow::Borrowed(x) };
+    let x = cleaned_if(clean, x);
     let to = reserve(buffer, x.len());
     for (x, to) in x.chunks(L::N).zip(to.chunks_mut(L::N)) {
         if x.len() == L::N {
@@ -174,6 +220,11 @@ fn as_f32<'a, L: Lanes, T: Element>(
     to
 }
 
+#[inline(always)]
+fn cleaned_if<T: Element>(clean: bool, x: &[T]) -> Cow<'_, [T]> {
+    if clean { Cow::Owned(cleaned(x)) } else { Cow::Borrowed(x) }
+}
+
 /// A copy with 0 for ∞ and NaN.
 #[cold]
 #[inline(never)]
@@ -182,9 +233,9 @@ pub(super) fn cleaned<T: Element>(x: &[T]) -> Vec<T> {
 }
 
 impl Strip<'_> {
-    /// Packs the queries and sets what each lane needs to know.
+    /// Sets what each lane needs to know.
     #[inline(always)]
-    fn begin<L: Lanes, T: Element>(&mut self, lanes: L, x: &Operands<T>, task: &Task, rules: &Rules) {
+    fn begin<T: Element>(&mut self, x: &Operands<T>, task: &Task) {
         self.o.fill(0.0);
         self.any = 0..0;
         self.all = 0..usize::MAX;
@@ -206,17 +257,44 @@ impl Strip<'_> {
             (self.start[lane], self.end[lane]) = (0.0, 0.0);
             (self.position[lane], self.slope[lane]) = (0.0, 0.0);
         }
-        let scale = lanes.splat(rules.scale);
+    }
+
+    /// The query in a lane, if there is one.
+    fn query<'x, T: Element>(
+        rows: &Range<usize>,
+        lane: usize,
+        x: &Operands<'x, T>,
+        task: &Task,
+    ) -> Option<&'x [T]> {
+        let row = rows.start + lane;
+        (row < rows.end).then(|| {
+            let (h, i) = task.head_and_query(row);
+            x.query(task.batch, h, i)
+        })
+    }
+
+    /// Packs the queries, scaled.
+    #[inline(always)]
+    fn pack<L: Lanes, T: Element>(&mut self, lanes: L, x: &Operands<T>, task: &Task, scale: f32) {
+        let scale = lanes.splat(scale);
         for lane in (0..self.width).step_by(L::N) {
-            let row = |r: usize| {
-                let row = self.rows.start + lane + r;
-                (row < self.rows.end).then(|| {
-                    let (h, i) = task.head_and_query(row);
-                    x.query(task.batch, h, i)
-                })
-            };
+            let row = |r: usize| Self::query(&self.rows, lane + r, x, task);
             to_columns(lanes, row, scale, x.spec.head_dim, &mut self.q[lane..], self.width);
         }
+    }
+
+    /// Packs the queries for tiles, as they are. Whether they are for tiles.
+    #[inline(always)]
+    fn pack_for<L: Lanes, T: Element>(
+        &mut self,
+        amx: &Products,
+        lanes: L,
+        x: &Operands<T>,
+        task: &Task,
+        scale: f32,
+    ) -> bool {
+        let row = |lane: usize| Self::query(&self.rows, lane, x, task);
+        amx.pack_queries(lanes, row, (x.spec.head_dim, scale), self.q)
     }
 
     /// The mask over a run of keys, [keys][width]: what is added, −∞ where nothing may be seen.
@@ -261,6 +339,11 @@ impl Strip<'_> {
 struct Step<'a, 'b> {
     k: &'a [f32],
     v: &'a [f32],
+    /// Where the products are those of tiles: all of them, and room for packed weights.
+    products: Option<(&'a Products, &'a mut [f32])>,
+    keys: usize,
+    /// What scores are still to be multiplied with: queries for tiles are not scaled.
+    factor: f32,
     depth: usize,
     v_dim: usize,
     /// The number of the first key.
@@ -288,9 +371,14 @@ impl Kernel for Step<'_, '_> {
 impl Step<'_, '_> {
     #[inline(always)]
     fn step<L: Lanes, const NR: usize>(self, lanes: L) {
-        let Step { k, v, depth, v_dim, first, rules, mask, scores: s, strip } = self;
+        let Step { k, v, products, keys, mut factor, depth, v_dim, first, rules, mask, scores: s, strip } =
+            self;
         let width = NR * L::N;
-        scores::<L, NR>(lanes, k, depth, strip.q, s);
+        match &products {
+            None => scores::<L, NR>(lanes, k, depth, strip.q, s),
+            Some((amx, _)) => amx.scores(k, strip.q, s),
+        }
+        let s = &mut s[..keys * width];
 
         let load = |x: &[f32]| {
             let mut vectors = [lanes.splat(0.0); NR];
@@ -315,18 +403,24 @@ impl Step<'_, '_> {
                         Some(mask) => lanes.load(&mask[n * width + lane * L::N..]),
                         None => lanes.splat(0.0),
                     };
-                    lanes.store(s, rules.apply(lanes, lanes.load(s), &query, key, mask));
+                    let score = lanes.mul(lanes.load(s), lanes.splat(factor));
+                    lanes.store(s, rules.apply(lanes, score, &query, key, mask));
                 }
             }
+            factor = 1.0;
         }
 
         // A NaN among the scores is ignored here, and makes its weight NaN.
         let old = load(strip.max);
-        let mut max = old;
+        let factor = lanes.splat(factor);
+        let mut max = [lanes.splat(f32::NEG_INFINITY); NR];
         for s in s.chunks_exact(width) {
             for (max, s) in max.iter_mut().zip(s.chunks_exact(L::N)) {
                 *max = lanes.max(lanes.load(s), *max);
             }
+        }
+        for (max, old) in max.iter_mut().zip(old) {
+            *max = lanes.max(lanes.mul(factor, *max), old);
         }
         // Where every score is −∞, weights must be 0: 0 is as good a maximum as any.
         let nothing = lanes.splat(f32::NEG_INFINITY);
@@ -338,7 +432,7 @@ impl Step<'_, '_> {
         for s in s.chunks_exact_mut(width) {
             let mut x = load(s);
             for (x, from) in x.iter_mut().zip(from) {
-                *x = lanes.sub(*x, from);
+                *x = lanes.mul_sub(*x, factor, from);
             }
             let p = exp2(lanes, x);
             for (v, s) in s.chunks_exact_mut(L::N).enumerate() {
@@ -355,6 +449,12 @@ impl Step<'_, '_> {
             lanes.store(&mut strip.max[at.clone()], max[v]);
             lanes.store(&mut correction[at], factor);
         }
-        accumulate::<L, NR>(lanes, v, v_dim, s, &correction, strip.o);
+        match products {
+            None => accumulate::<L, NR>(lanes, v, v_dim, s, &correction, strip.o),
+            Some((amx, weights)) => {
+                amx.pack_weights(lanes, s, weights);
+                amx.accumulate(lanes, v, weights, &correction, strip.o);
+            }
+        }
     }
 }

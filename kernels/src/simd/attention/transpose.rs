@@ -8,7 +8,7 @@ use crate::simd::lanes::{Lanes, MAX_LANES};
 /// Interleaving row i with row i + N/2 rotates the address of every element, the bits of its row
 /// followed by those of its column, by one bit; after log₂ N rounds the two have changed places.
 #[inline(always)]
-fn transpose<L: Lanes>(lanes: L, block: &mut [L::F; MAX_LANES]) {
+pub(super) fn transpose<L: Lanes>(lanes: L, block: &mut [L::F; MAX_LANES]) {
     for _ in 0..L::N.trailing_zeros() {
         let rows = *block;
         for i in 0..L::N / 2 {

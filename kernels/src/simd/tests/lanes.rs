@@ -82,6 +82,10 @@ impl Kernel for Pairwise {
                 check("min", lanes.min(a, b), &|a, b| if a < b { a } else { b });
                 check("mul_add", lanes.mul_add(a, b, a), &|a, b| a.mul_add(b, a));
                 check("neg_mul_add", lanes.neg_mul_add(a, b, a), &|a, b| (-a).mul_add(b, a));
+                check("bf16_part", lanes.bf16_part(a), &|a, _| f32::from_bits(a.to_bits() & 0xffff_0000));
+                check("bf16_pair", lanes.bf16_pair(a, b), &|a, b| {
+                    f32::from_bits(a.to_bits() >> 16 | b.to_bits() & 0xffff_0000)
+                });
                 check("mul_sub", lanes.mul_sub(a, b, b), &|a, b| a.mul_add(b, -b));
                 let (one, two) = (lanes.splat(1.0), lanes.splat(2.0));
                 let choose = |mask: L::M| lanes.select(mask, one, two);

@@ -1,0 +1,236 @@
+//! The two matrix products of a step over bf16, in tile registers.
+//!
+//! Q, K and V go in as they are. A weight is the sum of three bf16, its *parts*: the upper eight
+//! significant bits, the next eight and the rest, cut off and not rounded, so that their products with a
+//! value add up to that of the weight itself. Products of two bf16 are exact in f32, and so the result is
+//! as accurate as one by multiply-adds of f32.
+//!
+//! Tiles take subnormal numbers for zero, and so the values are scaled by [`VALUES`] and the weights by
+//! [`WEIGHTS`], powers of two that the result is divided by. What then still vanishes is below 2⁻¹⁵⁰ of
+//! a weight or value of 1, which is f32's own underflow. Results beyond 2⁶³ overflow; rows that are not
+//! finite are computed again elsewhere. Queries are only looked at: with subnormal or huge ones the task
+//! is not for tiles. What a key holds must not decide that: other rows may not see it.
+//!
+//! All matrices are padded with zeros to whole blocks.
+
+use crate::dtype::Element;
+use crate::simd::lanes::{Lanes, MAX_LANES};
+use crate::simd::tiles::{BLOCK, Chunk, Session, TILE};
+
+use super::transpose::{to_columns, transpose};
+
+/// Factor of V.
+const VALUES: f32 = (1u64 << 40) as f32;
+
+/// Factor of the weights.
+const WEIGHTS: f32 = (1u64 << 24) as f32;
+
+/// Parts of a weight.
+const PARTS: usize = 3;
+
+/// Largest scale, and largest product of query and scale, with which 2⁻¹²⁶ is nothing in a score.
+const LARGEST: f32 = (1u64 << 60) as f32;
+
+/// The products of a task's steps, and the form of their operands.
+pub(super) struct Products {
+    session: Session,
+    /// Words of a row of queries or keys: pairs of D.
+    depth: usize,
+    /// Rows of Vᵀ.
+    columns: usize,
+    /// Keys of a tile.
+    keys: usize,
+    /// What a block of scores is the sum of.
+    scores: Vec<Chunk>,
+    /// What a block of results is the sum of, the smallest parts first: so little is lost.
+    sums: Vec<Chunk>,
+}
+
+impl Products {
+    /// For tiles of up to `keys` keys.
+    pub(super) fn new(session: Session, head_dim: usize, v_dim: usize, keys: usize) -> Self {
+        let depth = head_dim.div_ceil(2).next_multiple_of(TILE);
+        let columns = v_dim.next_multiple_of(BLOCK);
+        let keys = keys.next_multiple_of(BLOCK);
+        let chunk = |word: usize, b: usize| Chunk { a: word, b: b + word * BLOCK };
+        let scores = (0..depth).step_by(TILE).map(|word| chunk(word, 0)).collect();
+        let pairs = keys / 2;
+        let of_part =
+            |part: usize| (0..pairs).step_by(TILE).map(move |word| chunk(word, part * pairs * BLOCK));
+        let sums = (0..PARTS).rev().flat_map(of_part).collect();
+        Products { session, depth, columns, keys, scores, sums }
+    }
+    /// Words of a strip's packed queries.
+    pub(super) fn query_words(&self) -> usize {
+        self.depth * BLOCK
+    }
+
+    /// Words of a tile's packed keys.
+    pub(super) fn key_words(&self) -> usize {
+        self.keys * self.depth
+    }
+
+    /// Words of a tile's packed values.
+    pub(super) fn value_words(&self) -> usize {
+        self.columns * self.keys / 2
+    }
+
+    /// Words of a step's packed weights.
+    pub(super) fn weight_words(&self) -> usize {
+        PARTS * self.keys / 2 * BLOCK
+    }
+
+    /// Scores of a step.
+    pub(super) fn score_words(&self) -> usize {
+        self.keys * BLOCK
+    }
+
+    /// Packs the queries of a strip, \[D/2\]\[32\] words, with the sign of the scale, and says whether tiles
+    /// lose nothing of them that counts. Rows that are `None` become zero.
+    #[inline(always)]
+    pub(super) fn pack_queries<'a, L: Lanes, T: Element>(
+        &self,
+        lanes: L,
+        row: impl Fn(usize) -> Option<&'a [T]>,
+        (depth, scale): (usize, f32),
+        to: &mut [f32],
+    ) -> bool {
+        let zero = lanes.splat(0.0);
+        let (factor, largest) = (lanes.splat(scale.abs()), lanes.splat(LARGEST));
+        let sign = lanes.splat(1f32.copysign(scale));
+        let mut unfit = lanes.lt(largest, factor);
+        for first in (0..self.depth * 2).step_by(L::N) {
+            let mut columns = [0.0; MAX_LANES * BLOCK];
+            if first < depth {
+                let run = first..depth.min(first + L::N);
+                for lane in (0..BLOCK).step_by(L::N) {
+                    let row = |r: usize| row(lane + r).map(|row| &row[run.clone()]);
+                    to_columns(lanes, row, sign, run.len(), &mut columns[lane..], BLOCK);
+                }
+            }
+            for (n, pair) in columns[..L::N * BLOCK].chunks_exact(2 * BLOCK).enumerate() {
+                let word = first / 2 + n;
+                for lane in (0..BLOCK).step_by(L::N) {
+                    let (low, high) = (lanes.load(&pair[lane..]), lanes.load(&pair[BLOCK + lane..]));
+                    for x in [low, high] {
+                        let size = lanes.abs(x);
+                        let normal = lanes.splat(f32::MIN_POSITIVE);
+                        let subnormal = lanes.and(lanes.lt(zero, size), lanes.lt(size, normal));
+                        let large = lanes.lt(largest, lanes.mul(size, factor));
+                        unfit = lanes.or(unfit, lanes.or(subnormal, large));
+                    }
+                    lanes.store(&mut to[word * BLOCK + lane..], lanes.bf16_pair(low, high));
+                }
+            }
+        }
+        !lanes.any(unfit)
+    }
+
+    /// Packs the keys of a tile, \[keys\]\[D/2\] words.
+    #[inline(always)]
+    pub(super) fn pack_keys<T: Element>(&self, k: &[T], depth: usize, to: &mut [f32]) {
+        let zero = T::from_f32(0.0);
+        // Two bf16 are a word, and lie in it as in memory.
+        let mut rows = bytemuck::cast_slice_mut::<f32, T>(to).chunks_exact_mut(2 * self.depth);
+        for (row, to) in k.chunks_exact(depth).zip(rows.by_ref()) {
+            to[..depth].copy_from_slice(row);
+            to[depth..].fill(zero);
+        }
+        rows.for_each(|to| to.fill(zero));
+    }
+
+    /// Packs the transposed values of a tile, \[Dv\]\[keys/2\] words.
+    #[inline(always)]
+    pub(super) fn pack_values<L: Lanes, T: Element>(&self, lanes: L, v: &[T], v_dim: usize, to: &mut [f32]) {
+        let (stride, factor, rows) = (self.keys / 2, lanes.splat(VALUES), v.len() / v_dim);
+        for column in (0..self.columns).step_by(L::N) {
+            let run = column.min(v_dim)..v_dim.min(column + L::N);
+            for word in (0..stride).step_by(L::N) {
+                let mut block = [lanes.splat(0.0); MAX_LANES];
+                for (n, words) in block.iter_mut().enumerate().take(L::N) {
+                    let j = 2 * (word + n);
+                    let mut pair = [lanes.splat(0.0); 2];
+                    for (n, x) in pair.iter_mut().enumerate().take(rows.saturating_sub(j)) {
+                        *x = lanes.mul(factor, head_of(lanes, &v[(j + n) * v_dim..][run.clone()]));
+                    }
+                    *words = lanes.bf16_pair(pair[0], pair[1]);
+                }
+                transpose(lanes, &mut block);
+                for (c, vector) in block.iter().enumerate().take(L::N) {
+                    lanes.store(&mut to[(column + c) * stride + word..], *vector);
+                }
+            }
+        }
+    }
+
+    /// Packs the weights of a step, \[keys\]\[32\], as \[parts\]\[keys/2\]\[32\] words.
+    #[inline(always)]
+    pub(super) fn pack_weights<L: Lanes>(&self, lanes: L, p: &[f32], to: &mut [f32]) {
+        let (pairs, factor) = (self.keys / 2, lanes.splat(WEIGHTS));
+        for pair in 0..pairs {
+            for lane in (0..BLOCK).step_by(L::N) {
+                let at = 2 * pair * BLOCK + lane;
+                let [mut low, mut high] = [lanes.splat(0.0); 2];
+                if let Some(p) = p.get(at..at + L::N) {
+                    low = lanes.mul(factor, lanes.load(p));
+                }
+                if let Some(p) = p.get(at + BLOCK..at + BLOCK + L::N) {
+                    high = lanes.mul(factor, lanes.load(p));
+                }
+                words(lanes, low, high, |part, words| {
+                    lanes.store(&mut to[(part * pairs + pair) * BLOCK + lane..], words);
+                });
+            }
+        }
+    }
+
+    /// The scores of a tile against a strip, \[keys\]\[32\], from packed operands.
+    #[inline(always)]
+    pub(super) fn scores(&self, k: &[f32], q: &[f32], s: &mut [f32]) {
+        for (block, s) in s.chunks_exact_mut(BLOCK * BLOCK).enumerate() {
+            self.session.multiply(&k[block * BLOCK * self.depth..], self.depth, q, &self.scores, s);
+        }
+    }
+
+    /// o\[c\] = o\[c\]·correction + Σ_j v\[j\]\[c\]·p\[j\] for all columns c of V, from packed operands.
+    #[inline(always)]
+    pub(super) fn accumulate<L: Lanes>(
+        &self,
+        lanes: L,
+        v: &[f32],
+        p: &[f32],
+        correction: &[f32],
+        o: &mut [f32],
+    ) {
+        #[repr(align(64))]
+        struct Sums([f32; BLOCK * BLOCK]);
+        let mut sums = Sums([0.0; BLOCK * BLOCK]);
+        let (stride, unscale) = (self.keys / 2, lanes.splat(1.0 / VALUES / WEIGHTS));
+        for (block, o) in o.chunks_mut(BLOCK * BLOCK).enumerate() {
+            self.session.multiply(&v[block * BLOCK * stride..], stride, p, &self.sums, &mut sums.0);
+            for (at, o) in o.chunks_exact_mut(L::N).enumerate() {
+                let correction = lanes.load(&correction[at * L::N % BLOCK..]);
+                let sum = lanes.mul(lanes.load(&sums.0[at * L::N..]), unscale);
+                lanes.store(o, lanes.mul_add(lanes.load(o), correction, sum));
+            }
+        }
+    }
+}
+
+/// The first N numbers, with zeros where there are fewer.
+#[inline(always)]
+fn head_of<L: Lanes, T: Element>(lanes: L, x: &[T]) -> L::F {
+    match x.get(..L::N) {
+        Some(x) => lanes.load_as(x),
+        None => lanes.load_partial(x, 0.0),
+    }
+}
+
+/// The parts of two vectors as words, the largest part first.
+#[inline(always)]
+fn words<L: Lanes>(lanes: L, mut low: L::F, mut high: L::F, mut put: impl FnMut(usize, L::F)) {
+    for part in 0..PARTS {
+        put(part, lanes.bf16_pair(low, high));
+        (low, high) = (lanes.sub(low, lanes.bf16_part(low)), lanes.sub(high, lanes.bf16_part(high)));
+    }
+}
