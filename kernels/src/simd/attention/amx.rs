@@ -17,6 +17,7 @@ use crate::dtype::Element;
 use crate::simd::lanes::{Lanes, MAX_LANES};
 use crate::simd::tiles::{BLOCK, Chunk, Session, TILE};
 
+use super::exp2::exp2;
 use super::transpose::{to_columns, transpose};
 
 /// Factor of V.
@@ -163,24 +164,49 @@ impl Products {
         }
     }
 
-    /// Packs the weights of a step, \[keys\]\[32\], as \[parts\]\[keys/2\]\[32\] words.
+    /// The weights of a step from its scores, \[keys\]\[32\]: adds up 2^(s·factor − from) and packs it,
+    /// \[parts\]\[keys/2\]\[32\] words.
     #[inline(always)]
-    pub(super) fn pack_weights<L: Lanes>(&self, lanes: L, p: &[f32], to: &mut [f32]) {
-        let (pairs, factor) = (self.keys / 2, lanes.splat(WEIGHTS));
-        for pair in 0..pairs {
-            for lane in (0..BLOCK).step_by(L::N) {
-                let at = 2 * pair * BLOCK + lane;
-                let [mut low, mut high] = [lanes.splat(0.0); 2];
-                if let Some(p) = p.get(at..at + L::N) {
-                    low = lanes.mul(factor, lanes.load(p));
-                }
-                if let Some(p) = p.get(at + BLOCK..at + BLOCK + L::N) {
-                    high = lanes.mul(factor, lanes.load(p));
-                }
-                words(lanes, low, high, |part, words| {
-                    lanes.store(&mut to[(part * pairs + pair) * BLOCK + lane..], words);
-                });
+    pub(super) fn weigh<L: Lanes, const NR: usize>(
+        &self,
+        lanes: L,
+        s: &[f32],
+        factor: L::F,
+        from: [L::F; NR],
+        sums: &mut [L::F; NR],
+        to: &mut [f32],
+    ) {
+        let (pairs, scale) = (self.keys / 2, lanes.splat(WEIGHTS));
+        let mut rows = s.chunks_exact(2 * BLOCK);
+        for (pair, s) in rows.by_ref().enumerate() {
+            for v in 0..NR {
+                let at = v * L::N;
+                let (low, high) = (lanes.load(&s[at..]), lanes.load(&s[BLOCK + at..]));
+                let scores = [lanes.mul_sub(low, factor, from[v]), lanes.mul_sub(high, factor, from[v])];
+                let [low, high] = exp2(lanes, scores);
+                sums[v] = lanes.add(sums[v], lanes.add(low, high));
+                pack_parts(
+                    lanes,
+                    lanes.mul(low, scale),
+                    lanes.mul(high, scale),
+                    pairs,
+                    &mut to[pair * BLOCK + at..],
+                );
             }
+        }
+        let mut done = s.len() / (2 * BLOCK);
+        let zero = lanes.splat(0.0);
+        if let Some(s) = rows.remainder().get(..BLOCK) {
+            for v in 0..NR {
+                let at = v * L::N;
+                let [low] = exp2(lanes, [lanes.mul_sub(lanes.load(&s[at..]), factor, from[v])]);
+                sums[v] = lanes.add(sums[v], low);
+                pack_parts(lanes, lanes.mul(low, scale), zero, pairs, &mut to[done * BLOCK + at..]);
+            }
+            done += 1;
+        }
+        for part in to.chunks_exact_mut(pairs * BLOCK) {
+            part[done * BLOCK..].fill(0.0);
         }
     }
 
@@ -226,11 +252,11 @@ fn head_of<L: Lanes, T: Element>(lanes: L, x: &[T]) -> L::F {
     }
 }
 
-/// The parts of two vectors as words, the largest part first.
+/// Writes the parts of two vectors as words, `pairs` rows apart.
 #[inline(always)]
-fn words<L: Lanes>(lanes: L, mut low: L::F, mut high: L::F, mut put: impl FnMut(usize, L::F)) {
+fn pack_parts<L: Lanes>(lanes: L, mut low: L::F, mut high: L::F, pairs: usize, to: &mut [f32]) {
     for part in 0..PARTS {
-        put(part, lanes.bf16_pair(low, high));
+        lanes.store(&mut to[part * pairs * BLOCK..], lanes.bf16_pair(low, high));
         (low, high) = (lanes.sub(low, lanes.bf16_part(low)), lanes.sub(high, lanes.bf16_part(high)));
     }
 }

@@ -39,6 +39,8 @@ use aligned_vec::{AVec, ConstAlign};
 use self::operands::Operands;
 use self::plan::Plan;
 use super::Engine;
+use super::isa::Isa;
+use super::tiles::Tiles;
 use crate::backend::{Prepared, Support};
 use crate::dtype::{DType, Element};
 use crate::error::BackendError;
@@ -65,7 +67,7 @@ pub(super) fn prepare<T: Element>(
     inputs: &Inputs,
 ) -> Result<Box<dyn Prepared>, BackendError> {
     let (engine, spec) = (Arc::clone(engine), spec.clone());
-    let plan = Plan::new(&spec, engine.isa);
+    let plan = Plan::new(&spec, engine.isa, tiles::<T>(engine.isa).is_some());
     let scratch: Vec<Mutex<Scratch>> = (0..engine.threads.count()).map(|_| Mutex::default()).collect();
     let partials: Vec<Mutex<Partial>> =
         (0..if plan.splits > 1 { plan.tasks() } else { 0 }).map(|_| Mutex::default()).collect();
@@ -260,6 +262,11 @@ fn attention<T: Element>(
     }
 }
 
+/// The tiles that multiply numbers of this type.
+fn tiles<T: Element>(isa: Isa) -> Option<Tiles> {
+    isa.tiles().filter(|_| T::DTYPE == DType::BF16)
+}
+
 /// One task, by the kernel that suits its number of rows. A `clean` run takes numbers of K and V
 /// that are not finite for 0.
 fn compute<T: Element>(
@@ -277,7 +284,7 @@ fn compute<T: Element>(
     } else {
         let mut by =
             |tiles| engine.isa.run(tile::Tile { x, task, clean, tiles, partial, scratch: &mut scratch.tile });
-        if by(engine.isa.tiles().filter(|_| T::DTYPE == DType::BF16)).is_none() {
+        if by(tiles::<T>(engine.isa)).is_none() {
             by(None);
         }
     }

@@ -9,6 +9,9 @@ use crate::simd::isa::Isa;
 /// the result to stay in L2.
 const ROWS: usize = 96;
 
+/// The same where K and V are packed for each task anew.
+const PACKED_ROWS: usize = 192;
+
 /// Rows up to which K and V are streamed past rather than tiled.
 const STREAM_ROWS: usize = 8;
 
@@ -37,10 +40,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(spec: &Attention, isa: Isa) -> Self {
+    pub(super) fn new(spec: &Attention, isa: Isa, packs: bool) -> Self {
+        let rows = if packs { PACKED_ROWS } else { ROWS };
         let group = spec.group();
         let streams = group * spec.q_len <= STREAM_ROWS.min(isa.lanes().max(4));
-        let queries = if streams { spec.q_len } else { ROWS / group }.max(1);
+        let queries = if streams { spec.q_len } else { rows / group }.max(1);
         let mut order: Vec<usize> = (0..spec.q_len.div_ceil(queries)).collect();
         let seen = |&tile: &usize| -> usize {
             let tile = tile * queries..((tile + 1) * queries).min(spec.q_len);

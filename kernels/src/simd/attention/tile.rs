@@ -429,17 +429,26 @@ impl Step<'_, '_> {
             *from = lanes.select(lanes.eq(*from, nothing), lanes.splat(0.0), *from);
         }
         let mut sums = [lanes.splat(0.0); NR];
-        for s in s.chunks_exact_mut(width) {
-            let mut x = load(s);
-            for (x, from) in x.iter_mut().zip(from) {
-                *x = lanes.mul_sub(*x, factor, from);
+        let products = match products {
+            Some((amx, weights)) => {
+                amx.weigh(lanes, s, factor, from, &mut sums, weights);
+                Some((amx, weights))
             }
-            let p = exp2(lanes, x);
-            for (v, s) in s.chunks_exact_mut(L::N).enumerate() {
-                sums[v] = lanes.add(sums[v], p[v]);
-                lanes.store(s, p[v]);
+            None => {
+                for s in s.chunks_exact_mut(width) {
+                    let mut x = load(s);
+                    for (x, from) in x.iter_mut().zip(from) {
+                        *x = lanes.mul_sub(*x, factor, from);
+                    }
+                    let p = exp2(lanes, x);
+                    for (v, s) in s.chunks_exact_mut(L::N).enumerate() {
+                        sums[v] = lanes.add(sums[v], p[v]);
+                        lanes.store(s, p[v]);
+                    }
+                }
+                None
             }
-        }
+        };
         let mut correction = [0.0; 3 * MAX_LANES];
         for v in 0..NR {
             let at = v * L::N..(v + 1) * L::N;
@@ -451,10 +460,7 @@ impl Step<'_, '_> {
         }
         match products {
             None => accumulate::<L, NR>(lanes, v, v_dim, s, &correction, strip.o),
-            Some((amx, weights)) => {
-                amx.pack_weights(lanes, s, weights);
-                amx.accumulate(lanes, v, weights, &correction, strip.o);
-            }
+            Some((amx, weights)) => amx.accumulate(lanes, v, weights, &correction, strip.o),
         }
     }
 }
