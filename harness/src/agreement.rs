@@ -165,7 +165,7 @@ impl<'a> Tolerance<'a> {
             let rows = (0..expected.value.len()).map(|i| expected.rows.of(i)).max().map_or(0, |r| r + 1);
             let mut maxima = vec![0.0f64; rows];
             for i in 0..expected.value.len() {
-                let own = tolerance.own(i);
+                let own = tolerance.computed(i);
                 // A NaN or ∞ in the row says nothing about its other elements.
                 if own.is_finite() {
                     let largest = &mut maxima[expected.rows.of(i)];
@@ -181,7 +181,10 @@ impl<'a> Tolerance<'a> {
     pub fn at(&self, i: usize) -> f64 {
         match self.contract {
             Contract::Componentwise => self.own(i),
-            Contract::Normwise => self.own(i).max(self.row_maxima[self.expected.rows.of(i)]),
+            Contract::Normwise => {
+                let row = self.row_maxima[self.expected.rows.of(i)];
+                if row == 0.0 { self.own(i) } else { self.computed(i).max(row) + self.rounding(i) }
+            }
         }
     }
 
@@ -190,8 +193,18 @@ impl<'a> Tolerance<'a> {
         self.expected.dtype.unit_roundoff() * self.expected.value[i].abs() + self.underflow
     }
 
-    /// The element's own: computation, declared weaker intermediate, the last rounding.
+    /// The element's own, of the computation and the last rounding.
     fn own(&self, i: usize) -> f64 {
+        let (computed, e) = (self.computed(i), self.expected);
+        if computed == 0.0 {
+            // Nothing is rounded but the result: only the right rounding will do.
+            return (e.dtype.round(e.value[i]) - e.value[i]).abs();
+        }
+        computed + self.rounding(i)
+    }
+
+    /// What the computation and declared weaker intermediates may lose of it before it is stored.
+    fn computed(&self, i: usize) -> f64 {
         let e = self.expected;
         let computed = match (self.contract, &e.normwise_error) {
             (Contract::Normwise, Some(normwise)) => normwise[i],
@@ -201,12 +214,7 @@ impl<'a> Tolerance<'a> {
             (Some(declared), true) => declared[i],
             _ => 0.0,
         };
-        let computed = computed + declared;
-        if computed == 0.0 {
-            // Nothing is rounded but the result: only the right rounding will do.
-            return (e.dtype.round(e.value[i]) - e.value[i]).abs();
-        }
-        computed + self.rounding(i)
+        computed + declared
     }
 }
 

@@ -113,7 +113,7 @@ pub(crate) fn ordered<'a>(names: impl Iterator<Item = &'a str>, first: &[&str]) 
 /// Backends from plain to foreign: naive, ours by rising ISA, then the libraries by name.
 #[must_use]
 pub fn ordered_backends(records: &[Record]) -> Vec<String> {
-    let first = ["naive", "simd/scalar", "simd/neon", "simd/avx2", "simd/avx512", "simd"];
+    let first = ["naive", "simd/scalar", "simd/neon", "simd/avx2", "simd/avx512", "simd/amx", "simd"];
     ordered(records.iter().map(|r| r.backend.as_str()), &first)
 }
 

@@ -113,10 +113,14 @@ fn every_instruction_set_is_present_or_explained() {
         if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
             expected.push("simd/avx512");
         }
+        let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        if expected.contains(&"simd/avx512") && flags.split_whitespace().any(|flag| flag == "amx_bf16") {
+            expected.push("simd/amx");
+        }
     }
     #[cfg(target_arch = "aarch64")]
     expected.push("simd/neon");
-    for name in ["simd/scalar", "simd/avx2", "simd/avx512", "simd/neon"] {
+    for name in ["simd/scalar", "simd/avx2", "simd/avx512", "simd/amx", "simd/neon"] {
         let present = registry.present().iter().any(|b| b.id().as_str() == name);
         let absent = registry.absent().iter().find(|absent| absent.id.as_str() == name);
         assert_eq!(present, expected.contains(&name), "{name}");

@@ -248,7 +248,8 @@ impl<'a> Head<'a> {
             let weights = self.weights(i, row);
             // An exponential that is subnormal is divided by their sum; a weight may be so itself.
             let lost = UNDERFLOW * (EXP / weights.denominator + 1.0);
-            let coarsest = self.dtype.smallest_subnormal() / 2.0 / weights.denominator;
+            // A kernel may round its weights after they are divided by the sum.
+            let coarsest = self.dtype.smallest_subnormal() / 2.0;
             for key in &weights.keys {
                 let at = [r, key.index - span.start];
                 p[at] = key.probability;
@@ -310,7 +311,10 @@ impl<'a> Head<'a> {
     fn weights(&self, i: usize, row: Row) -> Weights {
         let spec = self.spec;
         let scale = spec.scale as f64;
-        let has_bias = spec.alibi || matches!(spec.mask, Mask::Additive(_));
+        let has_mask = matches!(spec.mask, Mask::Additive(_));
+        let has_bias = spec.alibi || has_mask;
+        // Each is added by itself.
+        let biases = f64::from(u8::from(spec.alibi) + u8::from(has_mask));
         // (key, score, error of the score); a score of −∞ masks its key.
         let keys: Vec<(usize, f64, f64)> = (0..row.scores.len())
             .map(|c| (c, c + row.first))
@@ -326,7 +330,7 @@ impl<'a> Head<'a> {
                 if has_bias {
                     let (bias, magnitude) = self.bias(i, j);
                     score += bias;
-                    error += 2.0 * magnitude + score.abs();
+                    error += 2.0 * magnitude + biases * score.abs();
                 }
                 (score != f64::NEG_INFINITY).then_some((j, score, U * error))
             })
@@ -361,7 +365,8 @@ impl<'a> Head<'a> {
         let growth = growth(keys.len());
         // Nothing to attend to, not even a sink: the sum of no exponentials.
         let lse = if max == f64::NEG_INFINITY { max } else { max + denominator.ln() };
-        let of_denominator = sum(all().map(|(p, relative)| p * relative));
+        // Σ p·e^ε bounds the sum of exponentials from above, and by convexity from below.
+        let of_denominator = sum(all().map(|(p, relative)| p * relative.exp())).ln().max(0.0);
         Weights {
             keys: keys
                 .iter()
@@ -376,7 +381,7 @@ impl<'a> Head<'a> {
             },
             denominator,
             lse,
-            lse_error: of_denominator + U * (growth + 2.0 + LOG * denominator.ln().abs() + lse.abs()),
+            lse_error: of_denominator + U * (growth + LOG * denominator.ln().abs() + 2.0 * lse.abs()),
         }
     }
 }

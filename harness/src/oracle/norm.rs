@@ -3,7 +3,9 @@
 //! For a group of N numbers the mean is off by δμ = u·(g(N)·mean|x| + |μ|) + 2⁻¹⁵⁰, the variance by
 //! δvar = δμ² + (g(N) + 3)·u·var: two passes, each rounded as its sum. Then
 //!
-//! |error| ≤ |γ|·((δμ + u·|x − μ|)·rstd + |x̂|·(δvar/2(var + eps) + 4u)) + u·(|γx̂| + |β|).
+//! |error| ≤ |γ|·((δμ + u·|x − μ|)·rstd + |x̂|·(ρ + 2u)) + u·(|γx̂| + |β|),
+//!
+//! where ρ is what δvar does to 1/√(var + eps), to first order δvar/2(var + eps), and 2u.
 //!
 //! A one-pass variance E[x²] − μ² does not fit this for |μ| ≫ σ, rightly. Running moments (Welford
 //! 1962) do not either, and are admitted where they are declared: see [`Moved`]. Normwise, the folded
@@ -30,17 +32,19 @@ struct Statistics {
     running: Moved,
 }
 
-/// What running moments add to the errors of mean and variance.
+/// What running moments add to the errors of mean, variance and rstd.
 ///
 /// An error of step j is in every later mean, by its share, and there it does not cancel from the
 /// squares as that of a common mean does. Nor are the errors independent: an element near the mean
 /// leaves no trace in it, so that they may all have one sign, and N stands where sums have g(N).
 ///
-/// δμ′ = u·((N + 1)·(|μ| + 2σ) + 12σ),  δvar′ = δvar + 6σ·δμ′.
+/// δμ′ = u·((N + 1)·(|μ|/2 + 2σ) + 6σ) + N·2⁻¹⁵⁰,
+/// δvar′ = δvar + δμ′² + u·σ·((N + 1)·(0.6|μ| + 2.4σ) + 24σ).
 #[derive(Clone, Copy, Default)]
 struct Moved {
     mean: f64,
     variance: f64,
+    rstd: f64,
 }
 
 impl Statistics {
@@ -53,32 +57,49 @@ impl Statistics {
         // A subnormal mean loses up to half a spacing, which 1/√eps then multiplies.
         let mean_error =
             if variance == 0.0 { 0.0 } else { U * (growth(n) * mean_magnitude + mean.abs()) + UNDERFLOW };
-        let variance_error = mean_error * mean_error + (growth(n) + 3.0) * U * variance;
-        let deviation = variance.sqrt();
-        let running_mean_error =
-            U * ((n as f64 + 1.0) * (mean.abs() + 2.0 * deviation) + 12.0 * deviation) + UNDERFLOW;
-        let running = match variance == 0.0 {
-            true => Moved::default(),
-            false => Moved {
-                mean: running_mean_error - mean_error,
-                variance: 6.0 * deviation * running_mean_error,
-            },
+        // Two passes about a mean that is off find more variance, never less.
+        let sum_error = (growth(n) + 3.0) * U * variance + 2.0 * UNDERFLOW;
+        let variance_error = [sum_error, mean_error * mean_error + sum_error];
+        let statistics = Statistics::known(mean, mean_error, variance, variance_error, eps);
+        if variance == 0.0 {
+            return statistics;
+        }
+        let (steps, deviation) = (n as f64 + 1.0, variance.sqrt());
+        let moved_mean =
+            U * (steps * (mean.abs() / 2.0 + 2.0 * deviation) + 6.0 * deviation) + n as f64 * UNDERFLOW;
+        let moved_variance = variance_error[1]
+            + moved_mean * moved_mean
+            + U * deviation * (steps * (0.6 * mean.abs() + 2.4 * deviation) + 24.0 * deviation);
+        let moved_rstd = rstd_error(variance, [moved_variance; 2], eps);
+        let running = Moved {
+            mean: (moved_mean - mean_error).max(0.0),
+            variance: moved_variance - variance_error[1],
+            rstd: (moved_rstd - statistics.rstd_error).max(0.0),
         };
-        Statistics { running, ..Statistics::known(mean, mean_error, variance, variance_error, eps) }
+        Statistics { running, ..statistics }
     }
 
-    /// Statistics that are given, or exact.
-    fn known(mean: f64, mean_error: f64, variance: f64, variance_error: f64, eps: f64) -> Self {
+    /// Statistics that are given, or exact. The variance may be too small and too large by its errors.
+    fn known(mean: f64, mean_error: f64, variance: f64, variance_error: [f64; 2], eps: f64) -> Self {
         Statistics {
             mean,
             variance,
             mean_error,
-            variance_error,
-            rstd_error: variance_error / (2.0 * (variance + eps)) + 2.0 * U,
+            variance_error: variance_error[1],
+            rstd_error: rstd_error(variance, variance_error, eps),
             rstd: 1.0 / (variance + eps).sqrt(),
             running: Moved::default(),
         }
     }
+}
+
+/// Relative error of 1/√(variance + eps) where the variance is too small or too large by these, and of
+/// the root and the reciprocal. A computed variance is never negative.
+fn rstd_error(variance: f64, [below, above]: [f64; 2], eps: f64) -> f64 {
+    let smaller = (variance - below).max(0.0) + eps;
+    let larger = variance + above + eps;
+    let exact = variance + eps;
+    ((exact / smaller).sqrt() - 1.0).max(1.0 - (exact / larger).sqrt()) + 2.0 * U
 }
 
 /// Weight and bias of an element.
@@ -116,7 +137,7 @@ struct Normalized {
     running_error: f64,
 }
 
-fn normalized(x: f64, eps: f64, s: &Statistics, affine: Affine) -> Normalized {
+fn normalized(x: f64, s: &Statistics, affine: Affine) -> Normalized {
     let Affine { weight, bias } = affine;
     let centred = x - s.mean;
     let unit = centred * s.rstd;
@@ -129,8 +150,7 @@ fn normalized(x: f64, eps: f64, s: &Statistics, affine: Affine) -> Normalized {
         + U * ((weight * unit).abs() + bias.abs())
         + (2.0 + weight.abs()) * UNDERFLOW;
     let folded = U * (3.0 * (weight * s.rstd).abs() * (x.abs() + s.mean.abs()) + bias.abs());
-    let running = weight.abs()
-        * (s.running.mean * s.rstd + unit.abs() * s.running.variance / (2.0 * (s.variance + eps)));
+    let running = weight.abs() * (s.running.mean * s.rstd + unit.abs() * s.running.rstd);
     Normalized { value, error, normwise_error: error + folded, running_error: running }
 }
 
@@ -167,7 +187,7 @@ fn groups(
     affine: impl Fn(usize, usize) -> Affine + Sync,
 ) -> Vec<ExpectedResult> {
     let out = ExpectedResult::new(&problem.results()[0], row);
-    vec![elements(out, x, len, eps, |_, x| Statistics::of(x.iter().copied(), eps), affine)]
+    vec![elements(out, x, len, |_, x| Statistics::of(x.iter().copied(), eps), affine)]
 }
 
 /// Normalizes runs of `len` elements: `statistics` has those of each by number and content,
@@ -176,7 +196,6 @@ fn elements(
     mut out: ExpectedResult,
     x: &[f64],
     len: usize,
-    eps: f64,
     statistics: impl Fn(usize, &[f64]) -> Statistics + Sync,
     affine: impl Fn(usize, usize) -> Affine + Sync,
 ) -> ExpectedResult {
@@ -190,7 +209,7 @@ fn elements(
         .for_each(|(run, (((block, normwise), running), x))| {
             let statistics = statistics(run, x);
             for (i, &x) in x.iter().enumerate() {
-                let element = normalized(x, eps, &statistics, affine(run, i));
+                let element = normalized(x, &statistics, affine(run, i));
                 (block.value[i], block.error[i]) = (element.value, element.error);
                 (normwise[i], running[i]) = (element.normwise_error, element.running_error);
             }
@@ -219,8 +238,9 @@ pub(super) fn rms_norm(spec: &RmsNorm, problem: &Problem, inputs: &Inputs) -> Ve
             let weight = if spec.weight { spec.weight_offset as f64 + affine.at(i).weight } else { 1.0 };
             let value = x * rstd * weight;
             block.value[i] = value;
-            block.error[i] =
-                relative * value.abs() + (early_underflow + UNDERFLOW) * weight.abs() + UNDERFLOW;
+            block.error[i] = (relative + UNDERFLOW / (mean_square + spec.eps as f64)) * value.abs()
+                + (early_underflow + UNDERFLOW) * weight.abs()
+                + UNDERFLOW;
         }
     });
     vec![out]
@@ -240,7 +260,7 @@ pub(super) fn batch_norm(spec: &BatchNorm, problem: &Problem, inputs: &Inputs) -
         .map(|c| match spec.mode {
             BatchNormMode::Train => Statistics::of(channel(c), spec.eps as f64),
             BatchNormMode::Infer => {
-                Statistics::known(running_mean[c], 0.0, running_var[c], 0.0, spec.eps as f64)
+                Statistics::known(running_mean[c], 0.0, running_var[c], [0.0; 2], spec.eps as f64)
             }
         })
         .collect();
@@ -249,7 +269,7 @@ pub(super) fn batch_norm(spec: &BatchNorm, problem: &Problem, inputs: &Inputs) -
     let out = ExpectedResult::new(&results[0], spatial);
     let (statistics_of, affine_of) =
         (|run, _: &[f64]| statistics[run % channels], |run, _| affine.at(run % channels));
-    let out = elements(out, &x, spatial, spec.eps as f64, statistics_of, affine_of);
+    let out = elements(out, &x, spatial, statistics_of, affine_of);
     let mut expected = vec![out];
     if spec.mode == BatchNormMode::Train {
         let n = (batch * spatial) as f64;
@@ -262,8 +282,10 @@ pub(super) fn batch_norm(spec: &BatchNorm, problem: &Problem, inputs: &Inputs) -
                 let [value, error, running_error] = new(&statistics[c]);
                 let (kept, added) = ((1.0 - momentum) * old[c], momentum * value);
                 updated.value[c] = kept + added;
-                // 1 − m, two products, n/(n − 1), the sum.
-                updated.error[c] = momentum * error + 4.0 * U * (kept.abs() + added.abs());
+                // 1 − m, two products, n/(n − 1), the sum; the other form loses of old what it takes off.
+                updated.error[c] = momentum * error
+                    + 4.0 * U * (kept.abs() + added.abs())
+                    + 2.0 * U * (momentum * old[c]).abs();
                 running[c] = momentum * running_error;
             }
             updated.declared_error = Some(running);

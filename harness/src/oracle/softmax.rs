@@ -1,8 +1,8 @@
 //! softmax and log_softmax.
 //!
 //! With t = s·x, m = max t, S = Σ exp(t_j − m) and p_j = exp(t_j − m)/S, an f32 evaluation of
-//! exp(t_j − m) is off by (|t_j − m| + k_exp)·u relatively: the argument was rounded once, and
-//! exp multiplies its absolute error. The denominator inherits the p-weighted mean of that plus
+//! exp(t_j − m) is off by (2|t_j − m| + k_exp)·u relatively: the argument was rounded once, a second
+//! time where it is taken times log₂e, and exp multiplies its absolute error. The denominator inherits the p-weighted mean of that plus
 //! the growth of its sum. Where a scale is applied, t_j itself is off by |t_j|·u. Errors of m
 //! cancel: any m gives the same quotient.
 
@@ -47,7 +47,7 @@ impl Row {
         let conditioning = sum(t.iter().map(|&t| {
             let p = (t - max).exp() / denominator;
             // 0·∞ would be NaN; an impossible key contributes nothing.
-            if p == 0.0 { 0.0 } else { p * (t - max).abs() + p * scaling(t, scale) }
+            if p == 0.0 { 0.0 } else { p * (2.0 * (t - max).abs() + scaling(t, scale)) }
         }));
         Row { max, denominator, denominator_error: conditioning + EXP + growth(t.len()) }
     }
@@ -65,9 +65,9 @@ fn row_of(t: &[f64], scale: f64) -> (Vec<f64>, Vec<f64>) {
     t.iter()
         .map(|&t| {
             let y = (t - row.max).exp() / row.denominator;
-            let own = (t - row.max).abs() + scaling(t, scale) + EXP + 3.0;
+            let own = 2.0 * (t - row.max).abs() + scaling(t, scale) + EXP + 3.0;
             let error = if y == 0.0 { 0.0 } else { U * y * (own + row.denominator_error) };
-            (y, if single { 0.0 } else { error + UNDERFLOW })
+            (y, if single { 0.0 } else { error + (EXP + 1.0) * UNDERFLOW })
         })
         .unzip()
 }

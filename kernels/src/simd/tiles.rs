@@ -1,8 +1,8 @@
 //! Intel's AMX: products of bf16 matrices in tile registers.
 //!
 //! A tile is sixteen rows of 64 bytes: sixteen f32, or 32 bf16. One instruction adds to a tile of
-//! sums the product of two others, sixteen times the work of an AVX-512 multiply-add in about its
-//! sixteenfold time for a quarter of the instructions: on paper 16 times the rate.
+//! sums the product of two others: 16,384 operations in 16 cycles, where two AVX-512 multiply-adds a
+//! cycle make 1,024.
 //!
 //! What it computes: each sum takes the products of two neighbouring bf16, exact in f32, by additions
 //! that round to nearest even. Subnormal operands count as zero, and subnormal sums become zero,
@@ -228,15 +228,17 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "outside")]
     fn a_chunk_outside_is_refused() {
-        match Tiles::detect() {
-            None => panic!("no AMX here: nothing to look outside of"),
-            Some(tiles) => {
-                let (a, b) = (vec![0.0; BLOCK * TILE], vec![0.0; TILE * BLOCK]);
-                let mut c = vec![0.0; BLOCK * BLOCK];
-                tiles.session().multiply(&a, TILE, &b, &[Chunk { a: 1, b: 0 }], &mut c);
-            }
+        let Some(tiles) = Tiles::detect() else {
+            println!("no AMX here");
+            return;
+        };
+        let (a, b) = (vec![0.0; BLOCK * TILE], vec![0.0; TILE * BLOCK]);
+        for chunk in [Chunk { a: 1, b: 0 }, Chunk { a: 0, b: 1 }, Chunk { a: usize::MAX, b: 0 }] {
+            let outside = std::panic::catch_unwind(|| {
+                tiles.session().multiply(&a, TILE, &b, &[chunk], &mut vec![0.0; BLOCK * BLOCK]);
+            });
+            assert!(outside.is_err(), "{chunk:?}");
         }
     }
 }
