@@ -15,8 +15,10 @@
 //! | [`device`] | a device's own clock and rates |
 //! | [`naive`] | the shortest readable code |
 //! | [`simd`] | blocked kernels, one source for every instruction set |
-//! | `candle`, `libtorch` | the libraries, behind features of the same name |
+//! | `candle`, `libtorch`, `onnxruntime` | the libraries, behind features of the same name |
 
+#[cfg(all(test, any(feature = "libtorch", feature = "onnxruntime")))]
+mod against_naive;
 pub mod backend;
 #[cfg(feature = "candle")]
 pub mod candle;
@@ -28,6 +30,8 @@ pub mod host;
 #[cfg(feature = "libtorch")]
 pub mod libtorch;
 pub mod naive;
+#[cfg(feature = "onnxruntime")]
+pub mod onnxruntime;
 pub mod op;
 pub mod operands;
 pub mod problem;
