@@ -64,27 +64,35 @@ fn rms(x: Edge, weight: Edge, dtype: DType, eps: f32, graph: &mut Graph) -> Edge
 }
 
 /// In training ONNX's operator keeps the running variance *biased*. With a momentum of 0 it hands out
-/// the statistics of the batch, from which the running ones are made.
+/// the statistics of the batch instead, whatever running ones it is given: equal numbers, because its
+/// kernel may write into their memory.
 pub(super) fn batch_norm(spec: &BatchNorm, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+    let channels = spec.shape[1];
     let x = graph.operand("x")?;
     let x = graph.widen(x);
-    let [weight, bias] = channel_parameters([spec.affine.weight, spec.affine.bias], spec.shape[1], graph)?;
-    let [mean, var] = ["running_mean", "running_var"].map(|name| graph.parameter(name));
-    let (mean, var) = (graph.widen(mean?), graph.widen(var?));
-    let inputs = [x, weight, bias, mean, var];
+    let [weight, bias] = channel_parameters([spec.affine.weight, spec.affine.bias], channels, graph)?;
+    let (mean, var) = (graph.parameter("running_mean")?, graph.parameter("running_var")?);
+    let running = [graph.widen(mean), graph.widen(var)];
     if spec.mode == BatchNormMode::Infer {
-        let out = graph.node("BatchNormalization", &inputs, &[epsilon(spec.eps)]);
+        let [mean, var] = running;
+        let out = graph.node("BatchNormalization", &[x, weight, bias, mean, var], &[epsilon(spec.eps)]);
         return Ok(vec![graph.round(out)]);
     }
+    let unused = graph.parameter_or("running_var", false, 1.0, &[channels])?;
+    let unused = graph.widen(unused);
     let attributes =
         [epsilon(spec.eps), ("momentum", Attribute::Float(0.0)), ("training_mode", Attribute::Int(1))];
-    let [out, batch_mean, batch_var] = graph.node_of("BatchNormalization", &inputs, &attributes);
+    let [out, batch_mean, batch_var] =
+        graph.node_of("BatchNormalization", &[x, weight, bias, unused, unused], &attributes);
+
     let (n, _, spatial) = spec.dims();
     let count = (n * spatial) as f64;
-    let (old, new) = (1.0 - f64::from(spec.momentum), f64::from(spec.momentum));
+    let momentum = f64::from(spec.momentum);
     let mut results = vec![out];
-    for (running, batch, new) in [(mean, batch_mean, new), (var, batch_var, new * count / (count - 1.0))] {
-        let (old, new) = (graph.number(old as f32)?, graph.number(new as f32)?);
+    for (running, batch, new) in
+        [(running[0], batch_mean, momentum), (running[1], batch_var, momentum * count / (count - 1.0))]
+    {
+        let (old, new) = (graph.number((1.0 - momentum) as f32)?, graph.number(new as f32)?);
         let (kept, added) = (graph.node("Mul", &[running, old], &[]), graph.node("Mul", &[batch, new], &[]));
         results.push(graph.node("Add", &[kept, added], &[]));
     }

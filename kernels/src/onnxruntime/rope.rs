@@ -56,19 +56,24 @@ fn timed(spec: &Rope, graph: &mut Graph) -> Result<[Edge; 2], BackendError> {
         Ok(Values::F64(spec.frequencies(operands.optional("freq_factors")?)))
     })?;
     let angles = graph.node("Mul", &[positions, theta], &[]);
-    let magnitude = graph.known(Role::Initializer, |_| Ok(Values::F64(vec![spec.magnitude()])))?;
-    let shape = graph.integers(&[spec.batch, spec.len, spec.rotary_dim / 2])?;
-    Ok(["Cos", "Sin"].map(|operator| {
-        let mut table = graph.node(operator, &[angles], &[]);
+    let tables = [graph.node("Cos", &[angles], &[]), graph.node("Sin", &[angles], &[])];
+    let mut finish = |mut table: Edge| {
         if spec.magnitude() != 1.0 {
+            let magnitude = graph.known(Role::Initializer, |_| Ok(Values::F64(vec![spec.magnitude()])))?;
             table = graph.node("Mul", &[table, magnitude], &[]);
         }
         table = graph.cast(table, FLOAT);
         if tables_are(graph.dtype) == Rounded::Storage {
             table = graph.round(table);
         }
-        if samples == spec.batch { table } else { graph.node("Expand", &[table, shape], &[]) }
-    }))
+        if samples < spec.batch {
+            let shape = graph.integers(&[spec.batch, spec.len, spec.rotary_dim / 2])?;
+            table = graph.node("Expand", &[table, shape], &[]);
+        }
+        Ok(table)
+    };
+    let [cos, sin] = tables.map(&mut finish);
+    Ok([cos?, sin?])
 }
 
 /// Types by their numbers in ONNX's `TensorProto.DataType`.

@@ -52,9 +52,9 @@ impl Bound {
         model_graph.set_inputs(
             inputs.iter().map(|(name, value)| Outlet::new(name.clone(), value.dtype().clone())),
         )?;
-        let results: Vec<DynTensor> = results.iter().map(unwritten).collect::<Result<_, _>>()?;
-        let named = || outputs.iter().map(|edge| edge.name()).zip(&results);
-        model_graph.set_outputs(named().map(|(name, value)| Outlet::new(name, value.dtype().clone())))?;
+        let mut results: Vec<DynTensor> = results.iter().map(unwritten).collect::<Result<_, _>>()?;
+        let named = outputs.iter().map(|edge| edge.name()).zip(&results);
+        model_graph.set_outputs(named.map(|(name, value)| Outlet::new(name, value.dtype().clone())))?;
 
         let mut model = Model::new([Opset::new(ONNX_DOMAIN, OPSET)?, Opset::new("com.microsoft", 1)?])?;
         model.set_graph(model_graph)?;
@@ -69,7 +69,6 @@ impl Bound {
         for (name, value) in &inputs {
             binding.bind_input(name.clone(), value)?;
         }
-        let mut results = results;
         for (edge, value) in outputs.iter().zip(&mut results) {
             binding.bind_output(edge.name(), value)?;
         }
