@@ -57,7 +57,7 @@ fn timed(spec: &Rope, graph: &mut Graph) -> Result<[Edge; 2], BackendError> {
     })?;
     let angles = graph.node("Mul", &[positions, theta], &[]);
     let tables = [graph.node("Cos", &[angles], &[]), graph.node("Sin", &[angles], &[])];
-    let mut finish = |mut table: Edge| {
+    let mut finish = |mut table: Edge| -> Result<Edge, BackendError> {
         if spec.magnitude() != 1.0 {
             let magnitude = graph.known(Role::Initializer, |_| Ok(Values::F64(vec![spec.magnitude()])))?;
             table = graph.node("Mul", &[table, magnitude], &[]);
