@@ -1,11 +1,12 @@
 # Python wheels as archives of libraries: nothing is installed. Sourced by the setup scripts, after
 # lib.sh; `wheels` is the folder that they are kept in.
 
-need_pip() { # need_pip WHAT-IT-FETCHES WHAT-TO-SET-INSTEAD
+need_pip() { # need_pip WHAT-IT-FETCHES [WHAT-TO-SET-INSTEAD]
+    local otherwise=${2:+, or set $2}
     command -v python3 >/dev/null ||
-        die "python3 was not found, and it fetches $1: install python3 with pip (Debian: apt install python3-pip), or set $2"
+        die "python3 was not found, and it fetches $1: install python3 with pip (Debian: apt install python3-pip)$otherwise"
     python3 -m pip --version >/dev/null 2>&1 ||
-        die "python3 has no pip, and it fetches $1: install it (Debian: apt install python3-pip; elsewhere: python3 -m ensurepip), or set $2"
+        die "python3 has no pip, and it fetches $1: install it (Debian: apt install python3-pip; elsewhere: python3 -m ensurepip)$otherwise"
 }
 
 # Two runs at once would unpack over each other. macOS has no flock, and there nobody waits.

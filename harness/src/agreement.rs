@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use touchstone_kernels::{Contract, DType, Declaration, Outputs, Rounded};
+use touchstone_kernels::{Contract, DType, Declaration, ElementType, Outputs, Rounded};
 
 use crate::oracle::{Expected, ExpectedResult};
+use crate::safeguard::{Safeguard, Safeguards};
 
 /// How close a backend came, and whether that is close enough.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +19,13 @@ pub struct Agreement {
 /// Why an output is wrong.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Failure {
+    /// The results are not those that the problem asks for.
+    Form {
+        /// What it asks for.
+        expected: String,
+        /// What came.
+        found: String,
+    },
     /// At least one element lies outside its bound.
     Outside {
         /// How many elements do.
@@ -54,6 +62,9 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Failure::Form { expected, found } => {
+                write!(f, "results of another form: expected {expected}, got {found}")
+            }
             Failure::Outside { count, of, .. } => write!(f, "{count} of {of} elements outside their bound"),
             Failure::NonFinite { count, of, first } => {
                 write!(f, "{count} of {of} elements wrongly (not) NaN or infinite; first: {first}")
@@ -176,6 +187,11 @@ impl<'a> Tolerance<'a> {
         }
     }
 
+    /// What of it only the last rounding takes, to the storage type.
+    pub(crate) fn rounding(&self, i: usize) -> f64 {
+        self.expected.dtype.unit_roundoff() * self.expected.value[i].abs() + self.underflow
+    }
+
     /// The element's own: computation, declared intermediate rounding, the last rounding.
     fn own(&self, i: usize) -> f64 {
         let e = self.expected;
@@ -192,7 +208,7 @@ impl<'a> Tolerance<'a> {
             // Nothing is rounded but the result: only the right rounding will do.
             return (e.dtype.round(e.value[i]) - e.value[i]).abs();
         }
-        computed + e.dtype.unit_roundoff() * e.value[i].abs() + self.underflow
+        computed + self.rounding(i)
     }
 }
 
@@ -216,16 +232,45 @@ fn kind(x: f64) -> Kind {
 
 /// Judges outputs against expectations.
 pub fn judge(expected: &Expected, declaration: &Declaration, outputs: &Outputs) -> Agreement {
+    judge_by(Safeguards::ALL, expected, declaration, outputs)
+}
+
+/// Judges outputs by the safeguards that stand.
+pub(crate) fn judge_by(
+    safeguards: Safeguards,
+    expected: &Expected,
+    declaration: &Declaration,
+    outputs: &Outputs,
+) -> Agreement {
+    let mut declaration = declaration.clone();
+    if !safeguards.have(Safeguard::Componentwise) {
+        declaration.contract = Contract::Normwise;
+    }
     let mut tally = Tally::default();
     for (expected, (_, tensor)) in expected.results.iter().zip(outputs.iter()) {
-        tally.add(expected, &Tolerance::new(expected, declaration), &tensor.to_f64());
+        tally.add(expected, &Tolerance::new(expected, &declaration), &tensor.to_f64());
     }
-    let failure = if !outputs.guards_intact() {
-        Some(Failure::GuardOverwritten { what: "outputs" })
-    } else {
-        tally.failure()
-    };
+    let form = if safeguards.have(Safeguard::Form) { another_form(expected, outputs) } else { None };
+    let guards = safeguards.have(Safeguard::ResultGuards) && !outputs.guards_intact();
+    let failure = form
+        .or_else(|| guards.then_some(Failure::GuardOverwritten { what: "outputs" }))
+        .or_else(|| tally.failure(safeguards));
     Agreement { failure, figures: tally.figures() }
+}
+
+/// Numbers that were not handed over cannot be judged one by one: before them comes the form.
+fn another_form(expected: &Expected, outputs: &Outputs) -> Option<Failure> {
+    let wanted = expected.results.iter().map(|r| (r.name, ElementType::Float(r.dtype), r.shape.as_slice()));
+    let found = outputs.iter().map(|(name, tensor)| (name, tensor.element(), tensor.shape()));
+    if wanted.clone().eq(found) {
+        return None;
+    }
+    let form = |name: &str, element, shape: &[usize]| format!("{name} {element} {shape:?}");
+    let list = |forms: Vec<String>| if forms.is_empty() { "nothing".into() } else { forms.join(", ") };
+    Some(Failure::Form {
+        expected: list(wanted.map(|(name, element, shape)| form(name, element, shape)).collect()),
+        found: list(outputs.iter().map(|(name, t)| form(name, t.element(), t.shape())).collect()),
+    })
 }
 
 #[derive(Default)]
@@ -292,13 +337,13 @@ impl Tally {
         }
     }
 
-    fn failure(&self) -> Option<Failure> {
-        if let Some(first) = &self.first_wrong_kind {
+    fn failure(&self, safeguards: Safeguards) -> Option<Failure> {
+        if let (Some(first), true) = (&self.first_wrong_kind, safeguards.have(Safeguard::Kind)) {
             let (count, of) = (self.wrong_kind, self.elements);
             return Some(Failure::NonFinite { count, of, first: first.clone() });
         }
         match &self.worst {
-            Some(worst) if self.outside > 0 => {
+            Some(worst) if self.outside > 0 && safeguards.have(Safeguard::Magnitude) => {
                 Some(Failure::Outside { count: self.outside, of: self.elements, worst: worst.clone() })
             }
             _ => None,

@@ -5,16 +5,29 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use touchstone_kernels::{Backend, BackendError, Inputs, Outputs, Prepared, Support};
 
-use crate::agreement::{Agreement, Failure, Figures, judge};
+use crate::agreement::{Agreement, Failure, judge_by};
 use crate::case::Case;
 use crate::known::KnownIssues;
 use crate::oracle::Expected;
 use crate::outcome::Outcome;
-use crate::suspicion::suspicion;
+use crate::safeguard::{Safeguard, Safeguards};
+use crate::suspicion::suspicion_by;
 
 /// Runs `backend` on a case and judges it: the results of two runs, the guard zones around all
 /// tensors, and the inputs afterwards.
 pub fn check(
+    backend: &dyn Backend,
+    case: &Case,
+    inputs: &Inputs,
+    expected: &Expected,
+    known: &KnownIssues,
+) -> Outcome {
+    check_by(Safeguards::ALL, backend, case, inputs, expected, known)
+}
+
+/// The same, by the safeguards that stand.
+pub(crate) fn check_by(
+    safeguards: Safeguards,
     backend: &dyn Backend,
     case: &Case,
     inputs: &Inputs,
@@ -29,37 +42,32 @@ pub fn check(
         Err(Stop::Memory(reason)) => return Outcome::Unsupported { reason },
         Err(Stop::Failed(message)) => return Outcome::Error { message },
         Ok((first, second)) => {
-            let mut agreement = judge(expected, &backend.declares(&case.problem), &first);
+            let declaration = backend.declares(&case.problem);
+            let mut agreement = judge_by(safeguards, expected, &declaration, &first);
             if agreement.failure.is_none() {
-                agreement.failure = if !inputs.guards_intact() {
+                agreement.failure = if safeguards.have(Safeguard::OperandGuards) && !inputs.guards_intact() {
                     Some(Failure::GuardOverwritten { what: "inputs" })
-                } else if fingerprint(inputs) != before {
+                } else if safeguards.have(Safeguard::Operands) && fingerprint(inputs) != before {
                     Some(Failure::InputChanged)
                 } else {
-                    second.and_then(|second| repeated(backend, case, expected, &second))
+                    second
+                        .filter(|_| safeguards.have(Safeguard::SecondRun))
+                        .and_then(|second| repeated(judge_by(safeguards, expected, &declaration, &second)))
                 };
             }
             match Outcome::of(agreement) {
-                Outcome::Passed(figures) => doubted(backend, case, inputs, expected, figures),
+                Outcome::Passed(figures) => {
+                    match suspicion_by(safeguards, &case.problem, inputs, expected, &declaration) {
+                        // A pass is worth something only where a wrong answer would have failed.
+                        Some(why) => Outcome::Suspect { why, figures: Box::new(figures) },
+                        None => Outcome::Passed(figures),
+                    }
+                }
                 outcome => outcome,
             }
         }
     };
-    explained(outcome, backend, case, known)
-}
-
-/// A pass is worth something only where a wrong answer would have failed.
-fn doubted(
-    backend: &dyn Backend,
-    case: &Case,
-    inputs: &Inputs,
-    expected: &Expected,
-    figures: Figures,
-) -> Outcome {
-    match suspicion(&case.problem, inputs, expected, &backend.declares(&case.problem)) {
-        Some(why) => Outcome::Suspect { why, figures: Box::new(figures) },
-        None => Outcome::Passed(figures),
-    }
+    explained_by(safeguards, outcome, backend, case, known)
 }
 
 /// Runs a backend once.
@@ -67,10 +75,9 @@ fn doubted(
 /// # Errors
 /// A message when it is unsupported, fails or panics.
 pub fn outputs(backend: &dyn Backend, case: &Case, inputs: &Inputs) -> Result<Outputs, String> {
-    match run_twice(backend, case, inputs) {
-        Ok((first, _)) => Ok(first),
-        Err(Stop::Memory(message) | Stop::Failed(message)) => Err(message),
-    }
+    guarded(|| run(backend.prepare(&case.problem, inputs)?.as_mut())).map_err(|stop| match stop {
+        Stop::Memory(message) | Stop::Failed(message) => message,
+    })
 }
 
 /// Why there are no outputs.
@@ -81,19 +88,25 @@ enum Stop {
     Failed(String),
 }
 
-/// The outputs of a first run, and those of a second where they differ in any bit.
+/// The outputs of a first run, and those of a second where they differ in any bit or something was
+/// written around them.
 fn run_twice(
     backend: &dyn Backend,
     case: &Case,
     inputs: &Inputs,
 ) -> Result<(Outputs, Option<Outputs>), Stop> {
-    let twice = || -> Result<_, BackendError> {
+    guarded(|| {
         let mut prepared = backend.prepare(&case.problem, inputs)?;
         let first = run(prepared.as_mut())?;
         let second = run(prepared.as_mut())?;
-        Ok((second != first).then_some(second).map_or((first.clone(), None), |s| (first, Some(s))))
-    };
-    match catch_unwind(AssertUnwindSafe(twice)) {
+        let differs = second != first || !second.guards_intact();
+        Ok((first, differs.then_some(second)))
+    })
+}
+
+/// What a backend does, its errors and panics as messages.
+fn guarded<T>(work: impl FnOnce() -> Result<T, BackendError>) -> Result<T, Stop> {
+    match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Err(error @ BackendError::OutOfMemory { .. })) => Err(Stop::Memory(error.to_string())),
         Ok(result) => result.map_err(|error| Stop::Failed(error.to_string())),
         Err(panic) => Err(Stop::Failed(format!("panicked: {}", panic_message(panic.as_ref())))),
@@ -114,9 +127,8 @@ pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// A second run that differs must be right by itself.
-fn repeated(backend: &dyn Backend, case: &Case, expected: &Expected, second: &Outputs) -> Option<Failure> {
-    let Agreement { failure, .. } = judge(expected, &backend.declares(&case.problem), second);
-    failure.map(|failure| match failure {
+fn repeated(second: Agreement) -> Option<Failure> {
+    second.failure.map(|failure| match failure {
         Failure::Outside { worst: first, .. } | Failure::NonFinite { first, .. } => {
             Failure::NotRepeatable { first }
         }
@@ -126,16 +138,27 @@ fn repeated(backend: &dyn Backend, case: &Case, expected: &Expected, second: &Ou
 
 /// A failure that a known issue describes is known; a witness that passes is a failure.
 pub fn explained(outcome: Outcome, backend: &dyn Backend, case: &Case, known: &KnownIssues) -> Outcome {
+    explained_by(Safeguards::ALL, outcome, backend, case, known)
+}
+
+fn explained_by(
+    safeguards: Safeguards,
+    outcome: Outcome,
+    backend: &dyn Backend,
+    case: &Case,
+    known: &KnownIssues,
+) -> Outcome {
+    let witnessed = || known.witnessed(backend.id(), case).filter(|_| safeguards.have(Safeguard::Witness));
     match outcome {
         Outcome::Failed { why, figures } => match known.explaining(backend.id(), case) {
             Some(issue) => Outcome::Known { issue: issue.id.clone(), why, figures },
             None => Outcome::Failed { why, figures },
         },
-        Outcome::Passed(figures) => match known.witnessed(backend.id(), case) {
+        Outcome::Passed(figures) => match witnessed() {
             Some(issue) => Outcome::NoLongerFails { issue: issue.id.clone(), figures: Box::new(figures) },
             None => Outcome::Passed(figures),
         },
-        Outcome::Measured(figures, measurement) => match known.witnessed(backend.id(), case) {
+        Outcome::Measured(figures, measurement) => match witnessed() {
             Some(issue) => Outcome::NoLongerFails { issue: issue.id.clone(), figures: Box::new(figures) },
             None => Outcome::Measured(figures, measurement),
         },

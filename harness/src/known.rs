@@ -102,7 +102,7 @@ impl KnownIssues {
         KnownIssues::parse(path, &text)
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, KnownIssuesError> {
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, KnownIssuesError> {
         let mut file: File = toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start).min(text.len());
             KnownIssuesError::Syntax {

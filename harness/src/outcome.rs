@@ -1,5 +1,7 @@
 //! What became of one case on one backend.
 
+use touchstone_reports::Status;
+
 use crate::agreement::{Agreement, Failure, Figures};
 use touchstone_kernels::Clock;
 
@@ -118,6 +120,19 @@ impl Outcome {
             | Outcome::Known { figures, .. }
             | Outcome::NoLongerFails { figures, .. } => Some(figures),
             Outcome::Unsupported { .. } | Outcome::Error { .. } | Outcome::Timeout { .. } => None,
+        }
+    }
+
+    /// The status of its row.
+    pub fn status(&self) -> Status {
+        match self {
+            Outcome::Passed(_) | Outcome::Measured(..) => Status::Passed,
+            Outcome::Failed { .. } | Outcome::NoLongerFails { .. } => Status::Failed,
+            Outcome::Suspect { .. } => Status::Suspect,
+            Outcome::Unsupported { .. } => Status::Unsupported,
+            Outcome::Known { .. } => Status::Known,
+            Outcome::Error { .. } => Status::Error,
+            Outcome::Timeout { .. } => Status::Timeout,
         }
     }
 

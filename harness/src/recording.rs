@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use touchstone_kernels::{Backend, BackendId, BackendInfo, Declaration, DevicePeaks, Registry};
 use touchstone_reports::{
-    BackendEntry, Environment, Record, RooflineEntry, SCHEMA_VERSION, SampleRow, Software, Status,
+    BackendEntry, Environment, Record, RooflineEntry, SCHEMA_VERSION, SampleRow, Software,
 };
 
 use crate::case::Case;
@@ -107,7 +107,6 @@ impl Run {
     pub fn record(&self, place: Place, who: &Who, outcome: &Outcome, naive_rmse: Option<f64>) -> Record {
         let problem = &place.case.problem;
         let work = problem.work();
-        let (status, reason) = verdict(outcome);
         let mut record = Record {
             schema: SCHEMA_VERSION,
             run_id: self.id.clone(),
@@ -132,8 +131,8 @@ impl Run {
             contract: who.declaration.contract.to_string(),
             numerics: who.declaration.numerics(),
             path: who.declaration.path.to_string(),
-            status,
-            reason,
+            status: outcome.status(),
+            reason: reason(outcome),
             cache: place.cache.map_or_else(String::new, |state| state.to_string()),
             flops: work.flops,
             bytes: work.bytes,
@@ -336,19 +335,18 @@ fn device_limits((device, peaks): (&String, &DevicePeaks)) -> RooflineEntry {
     }
 }
 
-/// Status and reason of an outcome.
-fn verdict(outcome: &Outcome) -> (Status, String) {
+/// Why the status of an outcome is what it is.
+pub(crate) fn reason(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Passed(_) | Outcome::Measured(..) => (Status::Passed, String::new()),
-        Outcome::Failed { why, .. } => (Status::Failed, why.to_string()),
-        Outcome::Suspect { why, .. } => (Status::Suspect, why.clone()),
-        Outcome::Unsupported { reason } => (Status::Unsupported, reason.clone()),
-        Outcome::Known { issue, why, .. } => (Status::Known, format!("{issue}: {why}")),
+        Outcome::Passed(_) | Outcome::Measured(..) => String::new(),
+        Outcome::Failed { why, .. } => why.to_string(),
+        Outcome::Suspect { why, .. } => why.clone(),
+        Outcome::Unsupported { reason } => reason.clone(),
+        Outcome::Known { issue, why, .. } => format!("{issue}: {why}"),
         Outcome::NoLongerFails { issue, .. } => {
-            (Status::Failed, format!("known issue '{issue}' no longer fails here: remove its entry"))
+            format!("known issue '{issue}' no longer fails here: remove its entry")
         }
-        Outcome::Error { message } => (Status::Error, message.clone()),
-        Outcome::Timeout { message } => (Status::Timeout, message.clone()),
+        Outcome::Error { message } | Outcome::Timeout { message } => message.clone(),
     }
 }
 

@@ -18,9 +18,21 @@ use touchstone_kernels::{Declaration, Inputs, Problem};
 
 use crate::agreement::Tolerance;
 use crate::oracle::{Expected, ExpectedResult};
+use crate::safeguard::{Safeguard, Safeguards};
 
 /// Why the case could not have told right from wrong, if so.
 pub fn suspicion(
+    problem: &Problem,
+    inputs: &Inputs,
+    expected: &Expected,
+    declaration: &Declaration,
+) -> Option<String> {
+    suspicion_by(Safeguards::ALL, problem, inputs, expected, declaration)
+}
+
+/// The same, by the safeguards that stand.
+pub(crate) fn suspicion_by(
+    safeguards: Safeguards,
     problem: &Problem,
     inputs: &Inputs,
     expected: &Expected,
@@ -31,24 +43,32 @@ pub fn suspicion(
         return None;
     }
     if results.iter().all(|result| result.value.iter().all(|x| x.is_nan())) {
+        if !safeguards.have(Safeguard::SuspectNan) {
+            return None;
+        }
         return Some("a kernel that writes nothing would pass: every result is NaN".into());
     }
-    let would_pass = |impostor: &dyn Fn(&Judge) -> Option<Fit>| -> bool {
-        let fits: Option<Vec<Fit>> =
-            results.iter().map(|result| impostor(&Judge::new(result, declaration))).collect();
-        fits.is_some_and(|fits| fits.contains(&Fit::Wrong))
+    let would_pass = |safeguard: Safeguard, impostor: &dyn Fn(&Judge) -> Option<Fit>| -> bool {
+        let fits = || -> Option<Vec<Fit>> {
+            results.iter().map(|result| impostor(&Judge::new(result, declaration))).collect()
+        };
+        safeguards.have(safeguard) && fits().is_some_and(|fits| fits.contains(&Fit::Wrong))
     };
     let mean_of_v = match &problem.op {
-        Op::Attention(spec) if results.len() == 1 => inputs.get("v").map(|v| mean_of_v(spec, &v.to_f64())),
+        Op::Attention(spec) if results.len() == 1 && spec.kv_len > 0 => {
+            inputs.get("v").map(|v| mean_of_v(spec, &v.to_f64()))
+        }
         _ => None,
     };
-    let what = if would_pass(&|judge| judge.fit(|_| 0.0)) {
+    let what = if would_pass(Safeguard::SuspectZeros, &|judge| judge.fit(|_| 0.0)) {
         "zeros"
-    } else if would_pass(&|judge| judge.fit_constant()) {
+    } else if would_pass(Safeguard::SuspectConstant, &|judge| judge.fit_constant()) {
         "a constant"
-    } else if would_pass(&|judge| judge.fit_neighbour()) {
+    } else if would_pass(Safeguard::SuspectNeighbour, &|judge| judge.fit_neighbour()) {
         "each row's neighbour"
-    } else if mean_of_v.is_some_and(|mean| would_pass(&|judge| judge.fit(|i| mean[i]))) {
+    } else if mean_of_v
+        .is_some_and(|mean| would_pass(Safeguard::SuspectMean, &|judge| judge.fit(|i| mean[i])))
+    {
         "the mean of V"
     } else {
         return None;
@@ -178,6 +198,15 @@ mod tests {
             "attention bf16 h=2 lq=5 lk=513 d=64",
             "attention f32 h=1 lq=3 lk=1 d=16",
         ] {
+            assert_eq!(suspected(case, 1.0), None, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_case_without_keys_or_without_elements_is_not_suspect() {
+        for case in
+            ["attention f32 h=2 lq=3 lk=0 d=4", "attention f32 h=2 lq=0 lk=3 d=4", "softmax f32 shape=0x3"]
+        {
             assert_eq!(suspected(case, 1.0), None, "{case}");
         }
     }

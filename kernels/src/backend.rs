@@ -8,6 +8,7 @@ use crate::device::{DevicePeaks, Stopwatch};
 use crate::error::{BackendError, ParseError};
 use crate::operands::{Inputs, Outputs};
 use crate::problem::Problem;
+use crate::unstated::{Habit, Unstated};
 
 /// The name of a backend: `naive`, `simd/avx2`, `candle/cpu`, `libtorch/cuda:0`.
 ///
@@ -236,6 +237,16 @@ pub trait Backend: Send + Sync {
     /// [`BackendError`] when the library fails.
     fn peaks(&self) -> Result<Option<DevicePeaks>, BackendError> {
         Ok(None)
+    }
+
+    /// What the implementation's own function does where a call leaves a choice to it. `problem`
+    /// gives the shapes, and its choice in that matter is ignored.
+    ///
+    /// # Errors
+    /// [`BackendError`] when the library fails or refuses.
+    fn unstated(&self, call: Unstated, problem: &Problem, inputs: &Inputs) -> Result<Habit, BackendError> {
+        let _ = (call, problem, inputs);
+        Ok(Habit::Asks)
     }
 }
 

@@ -13,6 +13,7 @@
 //! | [`dtype`], [`tensor`] | storage types, aligned and guarded host tensors |
 //! | [`backend`], [`registry`] | the trait, declarations, the list of backends |
 //! | [`device`] | a device's own clock and rates |
+//! | [`unstated`] | what a library does where its caller does not say |
 //! | [`naive`] | the shortest readable code |
 //! | [`simd`] | blocked kernels, one source for every instruction set |
 //! | `candle`, `libtorch`, `onnxruntime` | the libraries, behind features of the same name |
@@ -38,6 +39,7 @@ pub mod problem;
 pub mod registry;
 pub mod simd;
 pub mod tensor;
+pub mod unstated;
 
 pub use backend::{
     Allocation, Backend, BackendId, BackendInfo, Contract, Declaration, Prepared, Rounded, Support,
@@ -50,3 +52,4 @@ pub use operands::{Inputs, Outputs};
 pub use problem::Problem;
 pub use registry::{Absent, Registry};
 pub use tensor::Tensor;
+pub use unstated::{Habit, Unstated};

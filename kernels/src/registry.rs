@@ -67,6 +67,11 @@ impl Registry {
         &self.present
     }
 
+    /// Those that can run and are whole implementations, not a single kernel of one.
+    pub fn whole(&self) -> impl Iterator<Item = &Arc<dyn Backend>> {
+        self.present.iter().filter(|backend| !backend.id().is_choice())
+    }
+
     /// The backends that cannot, with reasons.
     pub fn absent(&self) -> &[Absent] {
         &self.absent

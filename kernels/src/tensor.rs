@@ -1,6 +1,8 @@
 //! Dense row-major host tensors: aligned, and with guard zones around their data.
 
-use aligned_vec::{AVec, ConstAlign};
+use std::cell::Cell;
+
+use aligned_vec::{AVec, RuntimeAlign};
 use half::{bf16, f16};
 
 use crate::dtype::{DType, ElementType, Scalar};
@@ -17,26 +19,50 @@ pub const GUARD_BYTES: usize = 256;
 /// that reads past its input computes something plausible and wrong rather than a NaN.
 const GUARD: u8 = 0xa5;
 
+thread_local! {
+    static BARE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`, in which tensors that this thread makes are bare: nothing but their data, aligned
+/// as their elements have to be and no better.
+///
+/// Guard zones show a write; to a tool that watches the edges of allocations (guard pages, a
+/// sanitizer) they hide a read. And kernels over operands of one alignment say nothing of others.
+pub fn bare<R>(work: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            BARE.set(self.0);
+        }
+    }
+    let _restore = Restore(BARE.replace(true));
+    work()
+}
+
 /// A dense row-major tensor in host memory.
 ///
 /// The data start on a 64-byte boundary and lie between two guard zones, so that a kernel which
-/// writes past either end is found by [`guards_intact`](Tensor::guards_intact).
+/// writes past either end is found by [`guards_intact`](Tensor::guards_intact); unless the tensor
+/// is [`bare`].
 #[derive(Clone, Debug)]
 pub struct Tensor {
     shape: Vec<usize>,
     element: ElementType,
-    buffer: AVec<u8, ConstAlign<ALIGNMENT>>,
+    /// Bytes before the data and as many after them: [`GUARD_BYTES`] or none.
+    guard: usize,
+    buffer: AVec<u8, RuntimeAlign>,
 }
 
 impl Tensor {
     /// A tensor of zeros.
     pub fn zeros(element: ElementType, shape: &[usize]) -> Self {
         let bytes = shape.iter().product::<usize>() * element.size();
-        let mut buffer = AVec::with_capacity(ALIGNMENT, bytes + 2 * GUARD_BYTES);
-        buffer.resize(GUARD_BYTES, GUARD);
-        buffer.resize(GUARD_BYTES + bytes, 0);
-        buffer.resize(2 * GUARD_BYTES + bytes, GUARD);
-        Tensor { shape: shape.to_vec(), element, buffer }
+        let (guard, alignment) = if BARE.get() { (0, element.size()) } else { (GUARD_BYTES, ALIGNMENT) };
+        let mut buffer = AVec::with_capacity(alignment, bytes + 2 * guard);
+        buffer.resize(guard, GUARD);
+        buffer.resize(guard + bytes, 0);
+        buffer.resize(2 * guard + bytes, GUARD);
+        Tensor { shape: shape.to_vec(), element, guard, buffer }
     }
 
     /// A tensor of NaN: an output before its kernel ran, so that an element which was never
@@ -122,16 +148,16 @@ impl Tensor {
 
     /// The data as bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.buffer[GUARD_BYTES..self.buffer.len() - GUARD_BYTES]
+        &self.buffer[self.guard..self.buffer.len() - self.guard]
     }
 
     /// The data as bytes, to be written.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let end = self.buffer.len() - GUARD_BYTES;
-        &mut self.buffer[GUARD_BYTES..end]
+        let end = self.buffer.len() - self.guard;
+        &mut self.buffer[self.guard..end]
     }
 
-    /// The data together with both guard zones, [`GUARD_BYTES`] each: where a kernel over raw
+    /// The data together with both guard zones, [`GUARD_BYTES`] each unless [`bare`]: where a kernel over raw
     /// memory may stray, and what proves that [`guards_intact`](Tensor::guards_intact) notices.
     pub fn surroundings_mut(&mut self) -> &mut [u8] {
         &mut self.buffer
@@ -171,7 +197,7 @@ impl Tensor {
 
     /// Whether nothing wrote outside the data.
     pub fn guards_intact(&self) -> bool {
-        let (front, back) = (&self.buffer[..GUARD_BYTES], &self.buffer[self.buffer.len() - GUARD_BYTES..]);
+        let (front, back) = (&self.buffer[..self.guard], &self.buffer[self.buffer.len() - self.guard..]);
         front.iter().chain(back).all(|&byte| byte == GUARD)
     }
 

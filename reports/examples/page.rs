@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use touchstone_reports::plot::{Palette, overview};
 use touchstone_reports::store::{read_records, write_whole};
 use touchstone_reports::summary::Summary;
-use touchstone_reports::{Environment, html, markdown, table};
+use touchstone_reports::{Environment, Evidence, html, markdown, table};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let paths: Vec<_> = std::env::args_os().skip(1).map(PathBuf::from).collect();
@@ -18,7 +18,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let records = read_records(&[run])?;
     let environment = Environment::beside(run)?;
     std::fs::create_dir_all(out)?;
-    write_whole(&out.join("report.html"), html::page(&records, environment.as_ref())?.as_bytes())?;
+    write_whole(
+        &out.join("report.html"),
+        html::page(&records, environment.as_ref(), &Evidence::beside(run)?)?.as_bytes(),
+    )?;
     write_whole(&out.join("report.md"), markdown::report(&records).as_bytes())?;
     let summary = Summary::of(&records);
     let palette = Palette::new(&summary.backends);

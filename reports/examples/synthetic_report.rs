@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use touchstone_reports::{RunWriter, html, markdown, store, table};
+use touchstone_reports::{Evidence, RunWriter, html, markdown, store, table};
 
 #[path = "../tests/synthetic/mod.rs"]
 mod synthetic;
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     environment.write(&out)?;
     let style = table::Style { width: 80, colour: false, cases: true };
     print!("{}", table::report(&records, style));
-    let page = html::page(&records, Some(&environment))?;
+    let page = html::page(&records, Some(&environment), &Evidence::default())?;
     store::write_whole(&out.join("report.html"), page.as_bytes())?;
     store::write_whole(&out.join("report.md"), markdown::report(&records).as_bytes())?;
     Ok(())

@@ -9,6 +9,7 @@
 pub mod columns;
 pub mod diff;
 pub mod environment;
+pub mod evidence;
 pub mod export;
 pub mod grid;
 pub mod html;
@@ -26,6 +27,7 @@ mod validate;
 pub mod words;
 
 pub use environment::{BackendEntry, Environment, Machine, RooflineEntry, Software};
+pub use evidence::Evidence;
 pub use record::{Record, RowKey, SCHEMA_VERSION};
 pub use sample::SampleRow;
 pub use status::{Status, UnknownStatus};

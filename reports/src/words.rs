@@ -74,7 +74,8 @@ pub fn duration(ns: u64) -> String {
 }
 
 /// Breaks a paragraph at spaces, with a line end after each line.
-pub(crate) fn wrap(text: &str, width: usize) -> String {
+#[must_use]
+pub fn wrap(text: &str, width: usize) -> String {
     let mut out = String::new();
     let mut column = 0;
     for word in text.split_whitespace() {

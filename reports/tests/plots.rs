@@ -4,7 +4,7 @@
 
 use touchstone_reports::Record;
 use touchstone_reports::plot::{
-    self, Palette, Plot, error_over_bound, family_bars, roofline, speedup_bars, throughput,
+    self, Audit, Palette, Plot, bounds, error_over_bound, family_bars, roofline, speedup_bars, throughput,
 };
 use touchstone_reports::speed::Speeds;
 use touchstone_reports::summary::Summary;
@@ -54,7 +54,27 @@ fn pictures_show_every_backend_and_no_raw_text() {
 }
 
 #[test]
+fn audited_bounds_name_results_and_types() {
+    let audit = |result: &str, dtype: &str, quantiles| Audit {
+        result: result.to_owned(),
+        dtype: dtype.to_owned(),
+        quantiles,
+    };
+    let audits = [
+        audit("softmax", "f32", [0.01, 0.1, 0.2, 0.9]),
+        audit("softmax", "bf16", [0.3, 0.98, 0.99, 1.0]),
+        audit("attention lse", "f32", [0.0, 0.02, 0.05, 0.3]),
+    ];
+    let plot = bounds("Bounds", &audits, 1e-3).unwrap().unwrap();
+    for text in ["softmax", "attention lse", "f32", "f16", "bf16", "too loose", "bound"] {
+        assert!(plot.file().contains(text), "{text}");
+    }
+    assert_eq!(plot.file().matches("<circle").count(), 3 + audits.len());
+}
+
+#[test]
 fn no_data_is_no_picture() {
+    assert_eq!(bounds("t", &[], 1e-3), Ok(None));
     let palette = Palette::new(&[]);
     assert_eq!(throughput("t", &[], &palette), Ok(None));
     assert_eq!(error_over_bound("t", &[], &palette), Ok(None));

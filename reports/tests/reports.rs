@@ -8,7 +8,9 @@ use touchstone_reports::markdown::{SpliceError, splice};
 use touchstone_reports::speed::Ratio;
 use touchstone_reports::summary::Summary;
 use touchstone_reports::table::Style;
-use touchstone_reports::{Record, SampleRow, Status, columns, export, grid, html, markdown, store, table};
+use touchstone_reports::{
+    Evidence, Record, SampleRow, Status, columns, export, grid, html, markdown, store, table,
+};
 
 mod synthetic;
 
@@ -125,7 +127,7 @@ fn the_summary_is_grammatical_and_short() {
 fn a_family_without_times_says_so() {
     let (records, ..) = synthetic::run("a", 1, 1.0);
     let (rope, rest): (Vec<_>, Vec<_>) = records.into_iter().partition(|r| r.family == "rope");
-    let page = html::page(&[rest, checked(rope)].concat(), None).unwrap();
+    let page = html::page(&[rest, checked(rope)].concat(), None, &Evidence::default()).unwrap();
     assert_eq!(page.matches("Nothing of this family was timed in this run.").count(), 1);
     assert!(page.contains("<a href=\"#norm\">") && !page.contains("<a href=\"#rope\">"));
 }
@@ -175,7 +177,7 @@ fn hostile() -> Vec<Record> {
 #[test]
 fn the_page_is_well_formed_and_self_contained() {
     let (_, _, environment) = synthetic::run("a", 1, 1.0);
-    let page = html::page(&hostile(), Some(&environment)).unwrap();
+    let page = html::page(&hostile(), Some(&environment), &Evidence::default()).unwrap();
     assert!(!page.contains("http://") && !page.contains("https://"));
     assert!(!page.contains("<img") && !page.contains("@import") && !page.contains("src=\""));
     assert_eq!(page.matches("</script>").count(), 2);

@@ -321,11 +321,11 @@ fn first_version(bytes: &[u8]) -> Vec<u8> {
     let mut rows = csv::ReaderBuilder::new().has_headers(false).from_reader(bytes);
     let mut old = csv::Writer::from_writer(Vec::new());
     for row in rows.records() {
-        let row = row.unwrap();
+        let row = row.expect("rows written above");
         let schema = if &row[0] == "schema" { "schema" } else { "1" };
-        old.write_record(std::iter::once(schema).chain(row.iter().skip(1).take(61))).unwrap();
+        old.write_record(std::iter::once(schema).chain(row.iter().skip(1).take(61))).expect("memory");
     }
-    old.into_inner().unwrap()
+    old.into_inner().expect("memory")
 }
 
 #[test]

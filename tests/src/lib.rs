@@ -4,10 +4,15 @@
 //! |---|---|
 //! | `conformance` | every backend is right on every smoke case, ours without exception |
 //! | `threads` | results do not depend on the number of threads beyond their bounds |
+//! | `guard_pages` | our kernels touch no byte beside their operands, results and scratch |
+//! | `conventions` | conventions are those of the semantics, and those of libraries are on record |
 //! | `captures` | every backend is right on tensors of real models |
+//! | `onnx` | the oracle and every backend give what the ONNX project expects of its operators |
 //! | `oracle` | the oracle agrees with facts that owe nothing to it |
 //! | `verdict` | the bounds pass what is right, and fail small and realistic mistakes |
-//! | `selftest` | planted faults are caught, and correct variants are not failed |
+//! | `selftest` | planted faults are caught, variants are not failed, no safeguard or bound is idle |
+//! | `explore` | backends are right on random problems; a failure is shrunk to a small one |
+//! | `invariants` | properties that need no oracle hold, and planted faults break them |
 //! | `problems` | texts of problems and cases go around unchanged, and garbage is refused |
 //! | `devices` | what is absent says why; the CUDA launcher starts nothing that does not fit |
 //! | `command_line`, `usage` | the commands do what their help says; bad input is one clear line |

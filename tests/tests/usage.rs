@@ -8,6 +8,7 @@ mod touchstone;
 use std::collections::HashMap;
 use std::path::Path;
 
+use prost::Message;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use touchstone::{directory, prints, run};
@@ -218,6 +219,91 @@ fn bad_captures_are_refused() {
     refuses(here.path(), &["eval", "good.safetensors", "--as", "int8"], &["int8", "bf16"]);
     let dump = ["eval", "good.safetensors", "--dump", "good.safetensors/dir"];
     refuses(here.path(), &dump, &["good.safetensors/dir"]);
+}
+
+/// Writes an ONNX node test of an operator with one input and one output, both of f32.
+fn write_node_test(directory: &Path, op: &str, x: &[f32], y: &[f32]) {
+    use touchstone_harness::onnx::proto;
+    let data = directory.join("test_data_set_0");
+    std::fs::create_dir_all(&data).unwrap();
+    let value = |name: &str, file: &str, values: &[f32]| {
+        let dims = vec![values.len() as i64];
+        let raw_data = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let tensor = proto::Tensor { dims: dims.clone(), data_type: 1, name: name.into(), raw_data };
+        std::fs::write(data.join(file), tensor.encode_to_vec()).unwrap();
+        let dim = dims.into_iter().map(|n| proto::Dimension { dim_value: Some(n) }).collect();
+        let tensor_type = proto::TensorType { elem_type: 1, shape: Some(proto::Shape { dim }) };
+        let r#type = Some(proto::Type { tensor_type: Some(tensor_type) });
+        vec![proto::ValueInfo { name: name.into(), r#type }]
+    };
+    let node = proto::Node {
+        input: vec!["x".into()],
+        output: vec!["y".into()],
+        op_type: op.into(),
+        ..Default::default()
+    };
+    let graph = proto::Graph {
+        node: vec![node],
+        input: value("x", "input_0.pb", x),
+        output: value("y", "output_0.pb", y),
+        ..Default::default()
+    };
+    let opset_import = vec![proto::OperatorSet { domain: String::new(), version: 24 }];
+    let model = proto::Model { graph: Some(graph), opset_import };
+    std::fs::write(directory.join("model.onnx"), model.encode_to_vec()).unwrap();
+}
+
+#[test]
+fn bad_node_tests_are_refused_and_others_are_judged() {
+    let here = directory();
+    let write_test = |name: &str, op: &str, y: f32| {
+        write_node_test(&here.path().join(name), op, &[-1.0, 2.0, 3.0], &[0.0, 2.0, y]);
+    };
+    write_test("good/test_relu", "Relu", 3.0);
+    write_test("good/test_abs", "Abs", 3.0);
+    let eval = |path: &str| prints(here.path(), &["eval", path, "--backend", "naive,simd"]);
+    let table = eval("good");
+    for word in ["1 of 2 ONNX node tests", "Relu", "1/1", "an operator that is not ours", "Abs"] {
+        assert!(table.contains(word), "no '{word}' in: {table}");
+    }
+    assert!(eval("good/test_relu").contains("the oracle agrees with ONNX"));
+    let json = ["eval", "good", "--backend", "naive", "--json"];
+    let json: serde_json::Value = serde_json::from_str(&prints(here.path(), &json)).unwrap();
+    assert_eq!(json["onnx"]["judged"][0]["verdicts"][0]["status"], "passed");
+    assert_eq!(json["onnx"]["out_of_scope"][0]["name"], "abs");
+
+    // Nothing executed is no success, and what ONNX does not expect is wrong.
+    let status = |path: &str| {
+        let output = run(here.path(), &["eval", path, "--backend", "naive"]);
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (code, said) = status("good/test_abs");
+    assert!(code == Some(1) && said.contains("nothing was executed"), "{code:?}: {said}");
+    write_test("wrong/test_relu", "Relu", 3.01);
+    write_test("wrong/test_exp", "Relu", 3.0);
+    let (code, said) = status("wrong");
+    assert!(code == Some(2) && said.matches("1 of 3 elements of y").count() == 2, "{code:?}: {said}");
+
+    std::fs::create_dir(here.path().join("empty")).unwrap();
+    for name in ["truncated", "outputless", "short"] {
+        write_test(name, "Relu", 3.0);
+    }
+    let model = std::fs::read(here.path().join("truncated/model.onnx")).unwrap();
+    std::fs::write(here.path().join("truncated/model.onnx"), &model[..model.len() / 2]).unwrap();
+    std::fs::remove_file(here.path().join("outputless/test_data_set_0/output_0.pb")).unwrap();
+    let tensor = here.path().join("short/test_data_set_0/input_0.pb");
+    let whole = std::fs::read(&tensor).unwrap();
+    std::fs::write(&tensor, &whole[..whole.len() - 1]).unwrap();
+    for (path, words) in [
+        ("empty", &["empty", "no ONNX node test"][..]),
+        ("truncated", &["truncated/model.onnx", "not a whole ONNX file"]),
+        ("outputless", &["output_0.pb", "No such file"]),
+        ("short", &["short/test_data_set_0/input_0.pb", "not a whole ONNX file"]),
+    ] {
+        // A bad test among good ones is found before anything is computed.
+        refuses(here.path(), &["eval", "good", path], words);
+    }
+    refuses(here.path(), &["eval", "good", "--as", "f16"], &["--as f16", "good"]);
 }
 
 #[test]

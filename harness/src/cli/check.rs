@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::Args;
 
+use super::explore::{self, Exploring};
+use super::invariants;
 use super::output::{Format, print};
 use super::plan::{Keeping, carry_out};
 use super::select::{Backends, Selection};
@@ -21,6 +24,12 @@ pub(super) struct Arguments {
     #[command(flatten)]
     selection: Selection,
     #[command(flatten)]
+    exploring: Exploring,
+    /// Judge properties that need no oracle instead: rows that sum to one, keys that may be permuted,
+    /// a future that may change. Prints a table; keeps no records
+    #[arg(long, conflicts_with_all = ["out", "format"])]
+    invariants: bool,
+    #[command(flatten)]
     keeping: Keeping,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
@@ -29,6 +38,17 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Result<Verdict> {
     let selection = &arguments.selection;
+    let random = arguments.exploring.random()?;
+    if arguments.invariants {
+        return invariants::run(random, selection, registry);
+    }
+    if let Some(random) = random {
+        if arguments.keeping.resume {
+            bail!("--resume: an exploration is not continued; explore further with another --seed");
+        }
+        let out = arguments.keeping.out.as_deref();
+        return explore::run(random, selection, out, arguments.format, registry);
+    }
     let threads = selection.who.one_thread_count()?;
     let plan = Plan {
         cases: selection.cases(&["smoke"], false)?,

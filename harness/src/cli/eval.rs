@@ -1,14 +1,15 @@
-//! `touchstone eval`: the user's own tensors.
+//! `touchstone eval`: tensors of the user's own, and of the ONNX project.
 
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use touchstone_kernels::DType;
+use touchstone_kernels::{DType, Inputs};
 use touchstone_reports::words::plural;
 
 use super::dump::dump;
+use super::node_tests::NodeTests;
 use super::select::{Backends, Who};
 use super::verdicts::{Judged, print_verdicts, verdict};
 use super::{MakeRegistry, Verdict};
@@ -18,23 +19,34 @@ use crate::check;
 use crate::fill::Fill;
 use crate::oracle::{self, Expected};
 
-/// Judge backends on tensors of your own
+/// Judge backends on tensors of your own, and on ONNX's
 ///
 /// Takes captures: safetensors files with the operands of one problem by name and, in the
 /// metadata, `touchstone` = "1" and `problem`, a JSON object such as
 /// {"op":"rms_norm","eps":1e-6}. Where a file holds `expected` (float64), the oracle is held
 /// against it first.
+///
+/// Takes ONNX node tests as well: directories `test_<name>/` with model.onnx and test_data_set_0/,
+/// or a directory of such, as scripts/setup-onnx brings. Every one that is a problem of ours is
+/// judged by the oracle and against ONNX's own outputs (rtol 1e-3, atol 1e-7); so is the oracle.
+/// The others are named with the reason.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  touchstone eval capture.safetensors\n  \
+    touchstone eval target/onnx/node --backend naive,simd\n  \
+    touchstone eval target/onnx/node/test_attention_4d_gqa")]
 pub(super) struct Arguments {
-    /// Captures
+    /// Captures, ONNX node tests, or directories of node tests
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Round the operands to this type first
+    /// Round the operands of captures to this type first
     #[arg(long = "as", value_name = "DTYPE")]
     dtype: Option<DType>,
     /// Write each backend's outputs into this directory
     #[arg(long, value_name = "DIR")]
     dump: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     who: Who,
 }
@@ -49,59 +61,132 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
     let registry = registry(threads);
     let known = arguments.who.known_issues()?;
     let backends = arguments.who.backends(&registry, Backends::Every)?;
-    let captures: Vec<(&PathBuf, Capture)> = arguments
-        .files
-        .iter()
-        .map(|path| Ok((path, Capture::read(path, arguments.dtype)?)))
-        .collect::<anyhow::Result<_>>()?;
+    let backends: Vec<_> = backends.iter().filter_map(|id| registry.find(id.as_str())).collect();
+
+    let (directories, files): (Vec<&PathBuf>, Vec<&PathBuf>) =
+        arguments.files.iter().partition(|path| path.is_dir());
+    if let (Some(dtype), Some(path)) = (arguments.dtype, directories.first()) {
+        bail!("--as {dtype}: {} is no capture, and ONNX's outputs belong to its own type", path.display());
+    }
+    // Before anything is printed: a file that contradicts itself is bad input.
+    let captures = files.iter().map(|path| Posed::read(path, arguments.dtype));
+    let captures: Vec<Posed> = captures.collect::<anyhow::Result<_>>()?;
+    let mut node_tests = NodeTests::read(&directories)?;
     if let Some(dir) = &arguments.dump {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     }
-    // Before anything is printed: a file that contradicts itself is bad input.
-    let expectations = captures.iter().map(|(path, capture)| expectation(path, capture));
-    let expectations: Vec<(Expected, Option<f64>)> = expectations.collect::<anyhow::Result<_>>()?;
 
     let mut out = stdout().lock();
     let mut judged = Vec::new();
-    for ((path, capture), (expected, distance)) in captures.iter().zip(&expectations) {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        writeln!(out, "{name}\n  {}\n  {}", capture.source, capture.problem)?;
-        if let Some(distance) = distance {
-            writeln!(out, "  oracle against the file's expectation: {distance:.1e} of its largest value")?;
+    let mut json = Vec::new();
+    for posed in &captures {
+        if !arguments.json {
+            posed.print(&mut out)?;
         }
-        // A capture has no recipe of inputs; this one stands in for it where known issues are matched.
-        let case = Case { problem: capture.problem.clone(), fill: Fill::Normal, seed: 0 };
         let first = judged.len();
-        for id in &backends {
-            let Some(backend) = registry.find(id.as_str()) else { continue };
-            let outcome = check::check(backend.as_ref(), &case, &capture.inputs, expected, &known);
-            if let (Some(dir), Ok(outputs)) =
-                (&arguments.dump, check::outputs(backend.as_ref(), &case, &capture.inputs))
-            {
-                let file = format!("{name}-{}.safetensors", id.as_str().replace(['/', ':'], "-"));
-                dump(&dir.join(file), outputs.iter(), &capture.problem.to_string())?;
+        for backend in &backends {
+            let outcome = check::check(backend.as_ref(), &posed.case, &posed.inputs, &posed.expected, &known);
+            judged.push(Judged::new(backend.id(), &outcome));
+            if let Some(dir) = &arguments.dump {
+                dump_outputs(dir, &posed.name, backend.as_ref(), &posed.case, &posed.inputs)?;
             }
-            judged.push(Judged { backend: id.to_string(), outcome });
         }
-        print_verdicts(&mut out, &judged[first..])?;
-        writeln!(out)?;
+        if arguments.json {
+            json.push(posed.json(&judged[first..]));
+        } else {
+            print_verdicts(&mut out, &judged[first..])?;
+            writeln!(out)?;
+        }
     }
-    let wrong = judged.iter().filter(|judged| judged.outcome.is_red()).count();
-    let judgements = plural(judged.len(), "judgement");
-    writeln!(out, "{}, {judgements}, {wrong} wrong", plural(captures.len(), "capture"))?;
-    verdict(&judged)
+    if !captures.is_empty() && !arguments.json {
+        let wrong = judged.iter().filter(|judged| judged.is_red()).count();
+        let judgements = plural(judged.len(), "judgement");
+        writeln!(out, "{}, {judgements}, {wrong} wrong", plural(captures.len(), "capture"))?;
+    }
+
+    let mut contradicted = false;
+    if !node_tests.is_empty() {
+        let ids: Vec<String> = backends.iter().map(|backend| backend.id().to_string()).collect();
+        for backend in &backends {
+            node_tests.judge(backend.as_ref(), &known, arguments.dump.as_deref())?;
+        }
+        if !arguments.json {
+            node_tests.print(&mut out, &ids)?;
+        }
+        contradicted = node_tests.contradict_the_oracle();
+    }
+    let nothing = captures.is_empty() && node_tests.all_outside();
+    if arguments.json {
+        let all = serde_json::json!({ "captures": json, "onnx": node_tests.json() });
+        writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
+    }
+    if nothing {
+        bail!("nothing was executed: no node test is a problem of ours");
+    }
+    judged.extend(node_tests.into_judged());
+    match verdict(&judged)? {
+        Verdict::Ok if contradicted => Ok(Verdict::Wrong),
+        verdict => Ok(verdict),
+    }
 }
 
-/// The oracle's expectation, held against the file's own: how far they are apart.
-fn expectation(path: &Path, capture: &Capture) -> anyhow::Result<(Expected, Option<f64>)> {
-    let expected = oracle::expect(&capture.problem, &capture.inputs);
-    let distance = oracle_distance(&expected, capture);
-    match distance {
-        Some(distance) if distance.is_nan() || distance > ORACLE_TOLERANCE => bail!(
-            "{}: the oracle and the file's 'expected' disagree by {distance:.1e} of its largest value",
-            path.display()
-        ),
-        _ => Ok((expected, distance)),
+/// Writes what a backend makes of a case, if it comes to anything.
+pub(super) fn dump_outputs(
+    dir: &Path,
+    name: &str,
+    backend: &dyn touchstone_kernels::Backend,
+    case: &Case,
+    inputs: &Inputs,
+) -> anyhow::Result<()> {
+    let Ok(outputs) = check::outputs(backend, case, inputs) else { return Ok(()) };
+    let file = format!("{name}-{}.safetensors", backend.id().as_str().replace(['/', ':'], "-"));
+    dump(&dir.join(file), outputs.iter(), &case.problem.to_string())
+}
+
+/// A capture with what the oracle says of it.
+struct Posed {
+    name: String,
+    source: String,
+    case: Case,
+    inputs: Inputs,
+    expected: Expected,
+    /// How far the oracle is from the file's own expectation, relative to its largest value.
+    distance: Option<f64>,
+}
+
+impl Posed {
+    fn read(path: &Path, dtype: Option<DType>) -> anyhow::Result<Self> {
+        let capture = Capture::read(path, dtype)?;
+        let expected = oracle::expect(&capture.problem, &capture.inputs);
+        let distance = oracle_distance(&expected, &capture);
+        if let Some(distance) = distance.filter(|d| d.is_nan() || *d > ORACLE_TOLERANCE) {
+            bail!(
+                "{}: the oracle and the file's 'expected' disagree by {distance:.1e} of its largest value",
+                path.display()
+            );
+        }
+        // A capture has no recipe of inputs; this one stands in for it where known issues are matched.
+        let case = Case { problem: capture.problem, fill: Fill::Normal, seed: 0 };
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Posed { name, source: capture.source, case, inputs: capture.inputs, expected, distance })
+    }
+
+    fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
+        writeln!(out, "{}\n  {}\n  {}", self.name, self.source, self.case.problem)?;
+        if let Some(distance) = self.distance {
+            writeln!(out, "  oracle against the file's expectation: {distance:.1e} of its largest value")?;
+        }
+        Ok(())
+    }
+
+    fn json(&self, judged: &[Judged]) -> serde_json::Value {
+        serde_json::json!({
+            "name": self.name,
+            "source": self.source,
+            "problem": self.case.problem.to_string(),
+            "oracle_distance": self.distance,
+            "verdicts": judged.iter().map(Judged::json).collect::<Vec<_>>(),
+        })
     }
 }
 

@@ -1,19 +1,30 @@
 //! `touchstone list`: what there is.
 
 use std::io::Write;
+use std::iter;
+use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Args;
-use touchstone_kernels::Op;
+use touchstone_kernels::{Op, Registry};
+use touchstone_reports::evidence;
 
 use super::output::plain;
 use super::select::processors;
 use super::{MakeRegistry, Verdict};
+use crate::conventions::{self, Probe, Row};
 use crate::fill::Fill;
 use crate::suite::{BUILT_IN, Suite};
 
 /// List backends (absent ones with the reason), operations, fills and suites
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
+    /// Which conventions the best backends follow instead, found by asking each
+    #[arg(long)]
+    conventions: bool,
+    /// Write the conventions to conventions.csv in this directory, where the page of a run finds them
+    #[arg(long, short, value_name = "DIR", requires = "conventions")]
+    out: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -21,6 +32,9 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Result<Verdict> {
     let registry = registry(processors());
+    if arguments.conventions {
+        return list_conventions(&registry, arguments);
+    }
     let suites: Vec<Suite> = BUILT_IN.iter().map(|(name, _)| Suite::load(name)).collect::<Result<_, _>>()?;
     let mut out = std::io::stdout().lock();
     if arguments.json {
@@ -78,5 +92,41 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
         ]);
     }
     writeln!(out, "{table}")?;
+    Ok(Verdict::Ok)
+}
+
+/// A row for each question, a column for each backend.
+fn list_conventions(registry: &Registry, arguments: &Arguments) -> anyhow::Result<Verdict> {
+    let backends = registry.best();
+    let probes = conventions::built_in()?;
+    let asked: Vec<Vec<_>> =
+        probes.iter().map(|probe| backends.iter().map(|b| probe.ask(b.as_ref())).collect()).collect();
+    let ids = || backends.iter().map(|backend| backend.id().to_string());
+    let answers = |rows: &[Row]| -> Vec<String> {
+        let answer = |row: &Row| match row.answer.as_str() {
+            "other" => format!("other: {}", row.observed),
+            answer => answer.to_string(),
+        };
+        rows.iter().map(answer).collect()
+    };
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&asked.concat())?)?;
+    } else {
+        let mut table = plain(iter::once("question".to_string()).chain(ids()));
+        for (probe, rows) in probes.iter().zip(&asked) {
+            table.add_row(iter::once(probe.question.clone()).chain(answers(rows)));
+        }
+        writeln!(out, "{table}")?;
+    }
+    if let Some(directory) = &arguments.out {
+        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        let header: Vec<String> = ["question", "exact"].map(String::from).into_iter().chain(ids()).collect();
+        let row = |(probe, rows): (&Probe, &Vec<Row>)| {
+            [vec![probe.question.clone(), probe.exact().into()], answers(rows)].concat()
+        };
+        evidence::write(&directory.join("conventions.csv"), &header, probes.iter().zip(&asked).map(row))
+            .context("cannot write the conventions")?;
+    }
     Ok(Verdict::Ok)
 }

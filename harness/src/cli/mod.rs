@@ -3,13 +3,17 @@
 //! One file per command. Standard output carries only what was asked for; progress and
 //! complaints go to standard error.
 
+mod audit;
 mod bench;
 mod check;
 mod compare;
 mod diff;
 mod dump;
 mod eval;
+mod explore;
+mod invariants;
 mod list;
+mod node_tests;
 mod output;
 mod plan;
 mod report;

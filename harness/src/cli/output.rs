@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write, stdout};
 
 use anyhow::Context;
 use clap::ValueEnum;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, Row, Table, presets};
 use touchstone_reports::{Record, export, markdown, table};
 
 /// In which form records are printed.
@@ -46,7 +46,7 @@ pub(super) fn style(cases: bool) -> table::Style {
 }
 
 /// A table without lines, as wide as the terminal or, where there is none, as tables usually are.
-pub(super) fn plain<const N: usize>(headings: [&str; N]) -> Table {
+pub(super) fn plain(headings: impl Into<Row>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     if table.width().is_none() {

@@ -7,7 +7,7 @@ use clap::Args;
 use touchstone_reports::plot::{Palette, overview};
 use touchstone_reports::store::write_whole;
 use touchstone_reports::summary::Summary;
-use touchstone_reports::{Environment, Record, grid, html, markdown, read_records};
+use touchstone_reports::{Environment, Evidence, Record, grid, html, markdown, read_records};
 
 use super::Verdict;
 use super::output::{Format, print};
@@ -46,7 +46,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let records = read_records(&arguments.runs)?;
     let environment = Environment::beside(&arguments.runs[0])?;
     if let Some(path) = &arguments.html {
-        write_html(&records, environment.as_ref(), path)?;
+        write_html(&records, environment.as_ref(), &Evidence::beside(&arguments.runs[0])?, path)?;
     }
     if let Some(path) = &arguments.markdown {
         write_markdown(&records, path)?;
@@ -98,12 +98,18 @@ pub(super) fn write_pages(
     html: &Path,
     markdown: &Path,
 ) -> anyhow::Result<()> {
-    write_html(records, environment, html)?;
+    let run = html.parent().unwrap_or(html);
+    write_html(records, environment, &Evidence::beside(run)?, html)?;
     write_markdown(records, markdown)
 }
 
-fn write_html(records: &[Record], environment: Option<&Environment>, path: &Path) -> anyhow::Result<()> {
-    let page = html::page(records, environment).context("cannot make the page")?;
+fn write_html(
+    records: &[Record],
+    environment: Option<&Environment>,
+    evidence: &Evidence,
+    path: &Path,
+) -> anyhow::Result<()> {
+    let page = html::page(records, environment, evidence).context("cannot make the page")?;
     write_whole(path, page.as_bytes()).context("cannot write the page")
 }
 

@@ -8,6 +8,7 @@ use clap::Args;
 use touchstone_kernels::{Declaration, Outputs};
 
 use super::dump::{dump, dump_expected};
+use super::invariants::print_of_case;
 use super::select::{Backends, Who, ensure_it_fits};
 use super::verdicts::{Judged, print_verdicts, verdict};
 use super::{MakeRegistry, Verdict};
@@ -29,6 +30,9 @@ pub(super) struct Arguments {
     /// How many of the worst elements to show
     #[arg(long, value_name = "N", default_value_t = 5)]
     worst: usize,
+    /// Also judge the properties that need no oracle, see `check --invariants`
+    #[arg(long)]
+    invariants: bool,
     /// Write inputs and outputs into this directory
     #[arg(long, value_name = "DIR")]
     dump: Option<PathBuf>,
@@ -68,11 +72,18 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
                 dump(&dir.join(file), outputs.iter(), &case.to_string())?;
             }
         }
-        judged.push(Judged { backend: id.to_string(), outcome });
+        judged.push(Judged::new(id, &outcome));
     }
     writeln!(out)?;
     print_verdicts(&mut out, &judged)?;
-    verdict(&judged)
+    let verdict = verdict(&judged)?;
+    if arguments.invariants {
+        let chosen: Vec<_> = backends.iter().filter_map(|id| registry.find(id.as_str()).cloned()).collect();
+        if !print_of_case(&mut out, &chosen, case)? {
+            return Ok(Verdict::Wrong);
+        }
+    }
+    Ok(verdict)
 }
 
 /// The worst elements, and how error over bound is distributed.

@@ -8,6 +8,7 @@ use regex::Regex;
 use touchstone_kernels::{BackendId, DType, Family, Op, Registry};
 
 use crate::case::Case;
+use crate::explore::{Indices, Numbers, Space};
 use crate::known::KnownIssues;
 use crate::machine::memory;
 use crate::suite::{Suite, SuiteCase};
@@ -132,8 +133,7 @@ impl Who {
     fn named_backends(&self, registry: &Registry, default: Backends) -> anyhow::Result<Vec<BackendId>> {
         let names = |backends: &mut dyn Iterator<Item = BackendId>| backends.collect::<Vec<_>>();
         // A single kernel of a library is there for those who name it.
-        let every =
-            || names(&mut registry.present().iter().map(|b| b.id().clone()).filter(|id| !id.is_choice()));
+        let every = || names(&mut registry.whole().map(|b| b.id().clone()));
         if self.backend.is_empty() {
             return Ok(match default {
                 Backends::Every => every(),
@@ -179,16 +179,7 @@ impl Selection {
     ) -> anyhow::Result<Vec<(String, SuiteCase)>> {
         let default: Vec<String> = default.iter().map(|name| name.to_string()).collect();
         let suites = if self.suite.is_empty() { &default } else { &self.suite };
-        for op in &self.op {
-            let is_family = Family::ALL.iter().any(|family| family.to_string() == *op);
-            if !is_family && !Op::names().contains(&op.as_str()) {
-                bail!(
-                    "there is no operation or family '{op}': expected {} or {}",
-                    Family::ALL.iter().map(Family::to_string).collect::<Vec<_>>().join(", "),
-                    Op::names().join(", ")
-                );
-            }
-        }
+        self.check_operations()?;
         let mut cases: Vec<(String, SuiteCase)> = Vec::new();
         for name in suites {
             let suite = Suite::load(name).context("cannot load the suite")?;
@@ -214,12 +205,49 @@ impl Selection {
         Ok(cases)
     }
 
+    /// Refuses operations that do not exist.
+    fn check_operations(&self) -> anyhow::Result<()> {
+        for op in &self.op {
+            let is_family = Family::ALL.iter().any(|family| family.to_string() == *op);
+            if !is_family && !Op::names().contains(&op.as_str()) {
+                bail!(
+                    "there is no operation or family '{op}': expected {} or {}",
+                    Family::ALL.iter().map(Family::to_string).collect::<Vec<_>>().join(", "),
+                    Op::names().join(", ")
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The random problems asked for, but for `--case`.
+    pub(super) fn space(&self) -> anyhow::Result<Space> {
+        self.check_operations()?;
+        let dtypes = if self.dtype.is_empty() { &DType::ALL[..] } else { &self.dtype };
+        Ok(Space::of(&|name, family| self.wants_operation(name, family), dtypes, Numbers::Moderate))
+    }
+
+    /// The numbers below `count` that belong to the shard asked for.
+    pub(super) fn part(&self, count: u64) -> Indices {
+        let Shard { k, n } = self.shard.unwrap_or(Shard { k: 1, n: 1 });
+        Indices { first: k as u64 - 1, step: n as u64, end: count }
+    }
+
+    /// Whether a case matches `--case`.
+    pub(super) fn matches(&self, case: &Case) -> bool {
+        self.case.as_ref().is_none_or(|regex| regex.is_match(&case.to_string()))
+    }
+
+    fn wants_operation(&self, name: &str, family: Family) -> bool {
+        let family = family.to_string();
+        self.op.is_empty() || self.op.iter().any(|op| op == name || *op == family)
+    }
+
     fn wants(&self, suite_case: &SuiteCase, only_timed: bool) -> bool {
         let problem = &suite_case.case.problem;
-        let family = problem.family().to_string();
-        (self.op.is_empty() || self.op.iter().any(|op| op == problem.name() || *op == family))
+        self.wants_operation(problem.name(), problem.family())
             && (self.dtype.is_empty() || self.dtype.contains(&problem.dtype))
-            && self.case.as_ref().is_none_or(|regex| regex.is_match(&suite_case.case.to_string()))
+            && self.matches(&suite_case.case)
             && !(only_timed && suite_case.timed.is_empty())
     }
 }

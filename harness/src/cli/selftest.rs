@@ -1,18 +1,20 @@
 //! `touchstone selftest`: the checker, tested.
 
-use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
 use regex::Regex;
+use touchstone_reports::store::write_whole;
+use touchstone_reports::{evidence, markdown};
 
+use super::explore::Exploring;
 use super::output::plain;
 use super::select::processors;
-use super::{Verdict, stop_on_ctrl_c};
+use super::{Verdict, audit, stop_on_ctrl_c};
 use crate::comparison::progress;
-use crate::selftest::{self, Score, Specimen};
+use crate::selftest::{self, Need, Score, Specimen};
 
 /// Prove on this machine that the checker can tell wrong kernels from right ones
 ///
@@ -23,21 +25,39 @@ use crate::selftest::{self, Score, Specimen};
 /// orders, blockings, exponentials within one unit in the last place, split-KV merges, Welford's
 /// variance …) have to pass every case of their family.
 ///
-/// Prints what survived and what was falsely failed, and both counts. Exits with 2 unless all faults
-/// were caught and no variant was failed. About a minute on two cores.
+/// Then each safeguard of the checker is taken away in turn, and something wrong has to get through
+/// without it.
+///
+/// Prints what survived and what was falsely failed, both counts, and what gets through without each
+/// safeguard. Exits with 2 unless all faults were caught, no variant was failed and every safeguard is
+/// needed. One to two minutes on two cores.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  touchstone selftest\n  \
-    touchstone selftest --suite smoke --fault '^rope-'\n  touchstone selftest --out proof   # proof/kills.csv")]
+    touchstone selftest --suite smoke --fault '^rope-'\n  \
+    touchstone selftest --out proof   # proof/kills.csv, proof/safeguards.csv\n  \
+    touchstone selftest --explore 20000   # variants on random problems")]
 pub(super) struct Arguments {
     /// Suites whose cases are posed: smoke, standard, models, or the path of a .toml file
     #[arg(long, value_name = "SUITE", value_delimiter = ',', default_values = ["smoke", "standard"])]
     suite: Vec<String>,
-    /// Only faults whose name matches this regular expression, and no variants
+    /// Only faults whose name matches this regular expression; no variants, and all safeguards stand
     #[arg(long, value_name = "REGEX")]
     fault: Option<Regex>,
-    /// Directory for kills.csv: for each fault and storage type the case that caught it
+    #[command(flatten)]
+    exploring: Exploring,
+    /// Directory for kills.csv, for each fault and storage type the case that caught it, and
+    /// safeguards.csv, for each safeguard what gets through without it
     #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Audit the error bounds instead: how near the correct variants and simd come to them, by
+    /// operation and storage type. Exits with 2 when one is exceeded, or when 99.9 % of all errors are
+    /// below a thousandth of it. With --out: bounds.csv and bounds.svg
+    #[arg(long, conflicts_with = "fault")]
+    audit: bool,
+    /// Put the counts between the markers `<!-- touchstone:selftest -->` and
+    /// `<!-- /touchstone:selftest -->` of this document
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["fault", "audit", "explore"])]
+    splice: Option<PathBuf>,
     /// List the faults and variants, and run nothing
     #[arg(long)]
     list: bool,
@@ -55,11 +75,25 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     if arguments.list {
         return list(&faults, &variants);
     }
-    let cases = selftest::cases(&arguments.suite).context("cannot load the suite")?;
+    let cases = match arguments.exploring.random()? {
+        // The faults have their cases in the suites: what is asked of random ones is to fail nobody.
+        Some((count, seed)) => {
+            faults.clear();
+            if variants.is_empty() {
+                bail!("--fault: random problems are for the variants");
+            }
+            eprintln!("{count} random problems, --seed {seed}");
+            selftest::random_cases(seed, count)
+        }
+        None => selftest::cases(&arguments.suite).context("cannot load the suite")?,
+    };
     if let Some(out) = &arguments.out {
         std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     }
     crate::timing::configure_threads(processors())?;
+    if arguments.audit {
+        return audit::run(&variants, &cases, arguments.out.as_deref());
+    }
     let bar = progress(cases.len());
     let score = selftest::run(
         &faults,
@@ -68,16 +102,42 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         &|done, of, at_large| {
             bar.set_length(of as u64);
             bar.set_position(done as u64);
-            bar.set_message(format!("{at_large} faults still at large"));
+            if !faults.is_empty() {
+                bar.set_message(format!("{at_large} faults still at large"));
+            }
         },
         stop_on_ctrl_c(),
     );
     bar.finish_and_clear();
-    print(&score)?;
-    if let Some(out) = &arguments.out {
-        write_kills(&out.join("kills.csv"), &faults, &score)?;
+    let needs = match (&arguments.fault, score.stopped) {
+        (None, false) if !faults.is_empty() => selftest::needs(
+            &faults,
+            &cases,
+            &|done, of| {
+                bar.set_length(of as u64);
+                bar.set_position(done as u64);
+                bar.set_message("without each safeguard");
+            },
+            stop_on_ctrl_c(),
+        ),
+        _ => Some(Vec::new()),
+    };
+    bar.finish_and_clear();
+    let stopped = score.stopped || needs.is_none();
+    let needs = needs.unwrap_or_default();
+    print(&score, &needs)?;
+    if let (Some(document), false) = (&arguments.splice, stopped) {
+        splice(document, &score, &needs)?;
     }
-    Ok(match (score.stopped, score.is_perfect()) {
+    if let Some(out) = &arguments.out {
+        if !faults.is_empty() {
+            write_kills(&out.join("kills.csv"), &faults, &score)?;
+        }
+        if !needs.is_empty() {
+            write_needs(&out.join("safeguards.csv"), &needs)?;
+        }
+    }
+    Ok(match (stopped, score.is_perfect() && needs.iter().all(Need::is_shown)) {
         (true, _) => Verdict::Interrupted,
         (false, true) => Verdict::Ok,
         (false, false) => Verdict::Wrong,
@@ -104,7 +164,7 @@ fn family(specimen: &Specimen) -> String {
     specimen.family.map_or_else(|| "any".into(), |family| family.to_string())
 }
 
-fn print(score: &Score) -> anyhow::Result<()> {
+fn print(score: &Score, needs: &[Need]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if !score.survivors.is_empty() {
         let mut table = plain(["survived", "in", "cases passed", "mistake"]);
@@ -125,29 +185,62 @@ fn print(score: &Score) -> anyhow::Result<()> {
         }
         writeln!(out, "{table}\n")?;
     }
+    if !needs.is_empty() {
+        let mut table = plain(["without", "get through", "such as"]);
+        for need in needs {
+            let example = need.escapes.first().map_or("nothing: this safeguard is not needed", |e| e.what);
+            table.add_row([&need.safeguard.to_string(), &need.mistakes().to_string(), example]);
+        }
+        writeln!(out, "{table}\n")?;
+    }
     writeln!(out, "{score}")?;
+    if !needs.is_empty() {
+        writeln!(out, "{}", needed(needs))?;
+    }
     Ok(())
+}
+
+fn needed(needs: &[Need]) -> String {
+    let shown = needs.iter().filter(|need| need.is_shown()).count();
+    format!("{shown} of {} safeguards are needed: something wrong gets through without.", needs.len())
+}
+
+/// Renews the counts in a document.
+fn splice(document: &Path, score: &Score, needs: &[Need]) -> anyhow::Result<()> {
+    let text =
+        std::fs::read_to_string(document).with_context(|| format!("cannot read {}", document.display()))?;
+    let content = format!("\n{score} {}\n", needed(needs));
+    let text = markdown::splice(&text, "selftest", &content)
+        .with_context(|| format!("cannot renew {}", document.display()))?;
+    write_whole(document, text.as_bytes()).with_context(|| format!("cannot write {}", document.display()))
+}
+
+/// A row for each safeguard and each mistake that gets through without it.
+fn write_needs(path: &Path, needs: &[Need]) -> anyhow::Result<()> {
+    let rows = needs.iter().flat_map(|need| {
+        need.escapes.iter().map(|escape| {
+            let dtype = escape.dtype.map_or_else(String::new, |dtype| dtype.to_string());
+            [need.safeguard.to_string(), escape.what.to_string(), escape.about.to_string(), dtype]
+        })
+    });
+    evidence::write(path, &["safeguard", "fault", "mistake", "dtype"], rows)
+        .context("cannot write the safeguards")
 }
 
 /// The kill matrix, a row for each fault and storage type; survivors have no case.
 fn write_kills(path: &Path, faults: &[Specimen], score: &Score) -> anyhow::Result<()> {
-    let mut text = String::from("fault,family,mistake,dtype,case,why,passed_before\n");
-    for fault in faults {
-        for dtype in fault.dtypes() {
-            let kill = score.kills.iter().find(|kill| kill.fault == fault.name && kill.dtype == *dtype);
+    let of_fault = |fault: &Specimen| {
+        let (name, about, family) = (fault.name, fault.about, family(fault));
+        fault.dtypes().iter().map(move |dtype| {
+            let kill = score.kills.iter().find(|kill| kill.fault == name && kill.dtype == *dtype);
             let (case, why) = kill.map_or(("", ""), |kill| (&kill.case, &kill.why));
-            let survivor = score.survivors.iter().find(|s| s.fault == fault.name && s.dtype == *dtype);
+            let survivor = score.survivors.iter().find(|s| s.fault == name && s.dtype == *dtype);
             let passed = kill.map(|kill| kill.passed).or(survivor.map(|survivor| survivor.passed));
-            let family = family(fault);
-            let texts = [fault.name, &family, fault.about, &dtype.to_string(), case, why].map(quoted);
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{},{}", texts.join(","), passed.unwrap_or(0));
-        }
-    }
-    touchstone_reports::store::write_whole(path, text.as_bytes()).context("cannot write the kill matrix")
-}
-
-/// A field of a CSV file (RFC 4180).
-fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.into() }
+            let (dtype, passed) = (dtype.to_string(), passed.unwrap_or(0).to_string());
+            [name.into(), family.clone(), about.into(), dtype, case.into(), why.into(), passed]
+        })
+    };
+    let header = ["fault", "family", "mistake", "dtype", "case", "why", "passed_before"];
+    let rows: Vec<_> = faults.iter().flat_map(of_fault).collect();
+    evidence::write(path, &header, rows).context("cannot write the kill matrix")
 }

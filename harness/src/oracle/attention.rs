@@ -3,12 +3,22 @@
 //! Score s_ij is off by
 //!
 //! δ_ij = u·((g(D) + 2)·|scale|·Σ|q||k|, with a softcap (k_tanh + 2)·|s_ij| more, with a bias
-//! 2|bias_ij| and |s_ij| more), its exponential relatively by ε_ij = δ_ij + u·(2|s_ij − m_i| + k_exp),
-//! and the output by
+//! 2|bias_ij| and |s_ij| more), its exponential relatively by ε_ij = δ_ij + u·(2|s_ij − m_i| + k_exp).
 //!
-//! Σ_j p_ij·|v_jc|·(ε_ij + Σ_l p_il·ε_il + (2g(Lk) + 3)·u).
+//! Exponentials that are off by factors 1 + η_j move o_c, the mean of v_jc under the weights p_j, by
+//! exactly Σ p_j·η_j·(v_jc − o_c) / (1 + Σ p_l·η_l): what all keys have in common cancels. With the
+//! sums over p·v and over p the bound is
 //!
-//! The magnitude that conditions it is Σ p|v|, never |out|, which may cancel.
+//! Σ_j p_ij·(e^ε_ij − 1)·|v_jc − o_ic| / Σ_l p_il·e^−ε_il
+//!   + u·((g(Lk) + 1)·Σ_j p_ij·|v_jc| + (g(Lk) + 2)·|o_ic|),
+//!
+//! with no more than max_j |v_jc − o_ic| for the first line: a mean lies among its values.
+//! The sum over p·v is conditioned by Σ p|v|, never by |o|, which may cancel.
+//!
+//! Below f32's smallest normal number exponentials, weights and products lose up to a spacing, whatever
+//! v they meet: 2⁻¹⁵⁰·(Σ|v_jc|·(k_exp/S + 1) + n + 1) more, with S the sum of exponentials. It shows
+//! where the largest of them has no v, as a sink. A weight stored in f16 or bf16 loses u_s·p, or half
+//! a spacing of that type's subnormal numbers.
 //!
 //! Blocks of queries go through f64 matrix products where all operands are finite; their error of
 //! Lk·2⁻⁵³·Σ p|v| is far below the bound. Otherwise each visible pair is taken by itself, so that
@@ -16,16 +26,22 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView2, Axis, Slice};
+use ndarray::{Array2, ArrayView2, Axis, Slice, Zip};
 use rayon::prelude::*;
 use touchstone_kernels::op::{Attention, Causal, Mask};
-use touchstone_kernels::{Inputs, Problem};
+use touchstone_kernels::{DType, Inputs, Problem};
 
 use super::rounding::{EXP, LOG, TANH, U, UNDERFLOW, growth};
 use super::{ExpectedResult, required, sum};
 
 /// Queries that go through a matrix product together.
 const BLOCK: usize = 64;
+
+/// Queries that share a row of V while it is in the first cache.
+const STRIP: usize = 8;
+
+/// An exponent that may be off by more says nothing any more; its exponential stays finite.
+const LOST: f64 = 50.0;
 
 pub(super) fn expect(spec: &Attention, problem: &Problem, inputs: &Inputs) -> Vec<ExpectedResult> {
     let results = problem.results();
@@ -40,7 +56,8 @@ pub(super) fn expect(spec: &Attention, problem: &Problem, inputs: &Inputs) -> Ve
         .zip(lse.par_chunks_mut(spec.q_len.max(1)))
         .enumerate()
         .for_each(|(index, ((block, storage), lse))| {
-            let head = Head::new(spec, &operands, index / spec.q_heads, index % spec.q_heads);
+            let (batch, head) = (index / spec.q_heads, index % spec.q_heads);
+            let head = Head::new(spec, problem.dtype, &operands, batch, head);
             let rows = BLOCK * spec.v_dim;
             block
                 .value
@@ -53,9 +70,8 @@ pub(super) fn expect(spec: &Attention, problem: &Problem, inputs: &Inputs) -> Ve
                     let first = n * BLOCK;
                     let attended = head.attend(first..first + lse.len());
                     value.iter_mut().zip(&attended.value).for_each(|(to, from)| *to = *from);
-                    error.iter_mut().zip(&attended.error).for_each(|(to, from)| *to = *from + UNDERFLOW);
-                    let u = problem.dtype.unit_roundoff();
-                    storage.iter_mut().zip(&attended.magnitude).for_each(|(to, from)| *to = u * *from);
+                    error.iter_mut().zip(&attended.error).for_each(|(to, from)| *to = *from);
+                    storage.iter_mut().zip(&attended.storage).for_each(|(to, from)| *to = *from);
                     lse.copy_from_slice(&attended.lse);
                 });
         });
@@ -106,6 +122,7 @@ impl Operands {
 /// One query head with the keys and values that it reads.
 struct Head<'a> {
     spec: &'a Attention,
+    dtype: DType,
     operands: &'a Operands,
     batch: usize,
     head: usize,
@@ -121,13 +138,13 @@ struct Head<'a> {
 struct Attended {
     value: Array2<f64>,
     error: Array2<f64>,
-    /// Σ p|v|.
-    magnitude: Array2<f64>,
+    /// What rounding the weights to the storage type adds.
+    storage: Array2<f64>,
     lse: Vec<(f64, f64)>,
 }
 
 impl<'a> Head<'a> {
-    fn new(spec: &'a Attention, operands: &'a Operands, batch: usize, head: usize) -> Self {
+    fn new(spec: &'a Attention, dtype: DType, operands: &'a Operands, batch: usize, head: usize) -> Self {
         let view = |data: &'a [f64], index: usize, rows: usize, width: usize| {
             #[expect(clippy::expect_used, reason = "the slice is cut to the shape")]
             ArrayView2::from_shape((rows, width), &data[index * rows * width..][..rows * width])
@@ -140,6 +157,7 @@ impl<'a> Head<'a> {
         let finite = [q, k, v].iter().all(|m| m.iter().all(|x| x.is_finite()));
         Head {
             spec,
+            dtype,
             operands,
             batch,
             head,
@@ -215,9 +233,12 @@ impl<'a> Head<'a> {
             self.scores_one_by_one(&rows, &span)
         };
         let mut p = Array2::zeros(scores.raw_dim());
-        let mut weighted = Array2::zeros(scores.raw_dim());
+        let mut response = Array2::zeros(scores.raw_dim());
+        let mut rounded = Array2::zeros(scores.raw_dim());
+        let mut stored = Array2::zeros(scores.raw_dim());
         let mut seen = Array2::from_elem(scores.raw_dim(), false);
         let mut lse = Vec::with_capacity(rows.len());
+        let mut rounding = Vec::with_capacity(rows.len());
         for (r, i) in rows.clone().enumerate() {
             let row = Row {
                 scores: scores.row(r).to_vec(),
@@ -225,23 +246,43 @@ impl<'a> Head<'a> {
                 first: span.start,
             };
             let weights = self.weights(i, row);
-            for &(j, probability, relative) in &weights.keys {
-                p[[r, j - span.start]] = probability;
-                weighted[[r, j - span.start]] = probability * relative;
-                seen[[r, j - span.start]] = true;
+            // An exponential that is subnormal is divided by their sum; a weight may be so itself.
+            let lost = UNDERFLOW * (EXP / weights.denominator + 1.0);
+            let coarsest = self.dtype.smallest_subnormal() / 2.0 / weights.denominator;
+            for key in &weights.keys {
+                let at = [r, key.index - span.start];
+                p[at] = key.probability;
+                response[at] = key.response;
+                rounded[at] = weights.rounding.terms * key.probability + lost;
+                stored[at] = (self.dtype.unit_roundoff() * key.probability).max(coarsest);
+                seen[at] = true;
             }
             lse.push((weights.lse, weights.lse_error));
+            rounding.push(weights.rounding);
         }
         let (v, v_magnitude) = (self.v.slice_axis(Axis(0), keys), self.v_magnitude.slice_axis(Axis(0), keys));
         let product = |weights: &Array2<f64>, values: ArrayView2<f64>| {
             if self.finite { weights.dot(&values) } else { visible_product(weights, values, &seen) }
         };
-        Attended {
-            value: product(&p, v),
-            error: product(&weighted, v_magnitude),
-            magnitude: product(&p, v_magnitude),
-            lse,
+        let (value, rounded) = (product(&p, v), product(&rounded, v_magnitude));
+        let mut error = spread(&response, v, &value);
+        for (r, rounding) in rounding.into_iter().enumerate() {
+            // The value of a sink is 0, and so its distance from o is |o|.
+            let response = response.row(r).sum() + rounding.sink;
+            for (c, error) in error.row_mut(r).iter_mut().enumerate() {
+                let out = value[[r, c]].abs();
+                *error += rounding.sink * out;
+                if response > 1.0 {
+                    // Whatever the weights are, their mean lies among the values.
+                    let distances =
+                        (0..span.len()).filter(|&j| seen[[r, j]]).map(|j| v[[j, c]] - value[[r, c]]);
+                    let sink = if rounding.sink > 0.0 { out } else { 0.0 };
+                    *error = error.min(distances.fold(sink, |most, distance| most.max(distance.abs())));
+                }
+                *error += rounded[[r, c]] + rounding.whole * out + rounding.underflow;
+            }
         }
+        Attended { value, error, storage: product(&stored, v_magnitude), lse }
     }
 
     /// The keys that any of the queries sees.
@@ -265,7 +306,7 @@ impl<'a> Head<'a> {
         (scores, magnitudes)
     }
 
-    /// The probabilities of one query's visible keys, each with its relative error.
+    /// The probabilities of one query's visible keys, each with what its error does.
     fn weights(&self, i: usize, row: Row) -> Weights {
         let spec = self.spec;
         let scale = spec.scale as f64;
@@ -296,27 +337,46 @@ impl<'a> Head<'a> {
             .map(|&(_, score, _)| score)
             .chain(sink)
             .fold(f64::NEG_INFINITY, |m, s| if s > m || s.is_nan() { s } else { m });
-        let denominator =
-            sum(keys.iter().map(|&(_, s, _)| (s - max).exp()).chain(sink.map(|s| (s - max).exp())));
-        let relative = |score: f64, error: f64| error + U * (2.0 * (score - max).abs() + EXP);
-        let of_denominator = sum(keys.iter().map(|&(_, score, error)| {
-            let p = (score - max).exp() / denominator;
-            if p == 0.0 { 0.0 } else { p * relative(score, error) }
-        })) + sink.map_or(0.0, |s| (s - max).exp() / denominator * relative(s, 0.0));
-        let sums = (2.0 * growth(keys.len()) + 3.0) * U;
+        let sink = sink.map(|sink| (sink, 0.0));
+        let exponentials: Vec<f64> = keys.iter().map(|&(_, score, _)| (score - max).exp()).collect();
+        let sink_exponential = sink.map(|(sink, _)| (sink - max).exp());
+        let denominator = sum(exponentials.iter().copied().chain(sink_exponential));
+        // (probability, relative error of its exponential); a weight of 0 has none, whatever it is.
+        let relative = |exponential: f64, score: f64, error: f64| {
+            let p = exponential / denominator;
+            let relative = if p == 0.0 { 0.0 } else { error + U * (2.0 * (score - max).abs() + EXP) };
+            (p, relative)
+        };
+        let of_keys: Vec<(f64, f64)> = keys
+            .iter()
+            .zip(&exponentials)
+            .map(|(&(_, score, error), &exponential)| relative(exponential, score, error))
+            .collect();
+        let of_sink = sink.zip(sink_exponential).map(|((sink, error), e)| relative(e, sink, error));
+        let all = || of_keys.iter().copied().chain(of_sink);
+        let least = sum(all().map(|(p, relative)| p * (-relative.min(LOST)).exp()));
+        let response = |(p, relative): (f64, f64)| {
+            if p == 0.0 { 0.0 } else { p * relative.min(LOST).exp_m1() / least }
+        };
+        let growth = growth(keys.len());
         // Nothing to attend to, not even a sink: the sum of no exponentials.
         let lse = if max == f64::NEG_INFINITY { max } else { max + denominator.ln() };
+        let of_denominator = sum(all().map(|(p, relative)| p * relative));
         Weights {
             keys: keys
-                .into_iter()
-                .map(|(j, score, error)| {
-                    let p = (score - max).exp() / denominator;
-                    let error = if p == 0.0 { 0.0 } else { relative(score, error) + of_denominator + sums };
-                    (j, p, error)
-                })
+                .iter()
+                .zip(&of_keys)
+                .map(|(&(index, ..), &own)| Key { index, probability: own.0, response: response(own) })
                 .collect(),
+            rounding: Rounding {
+                terms: (growth + 1.0) * U,
+                whole: (growth + 2.0) * U,
+                sink: of_sink.map_or(0.0, response),
+                underflow: UNDERFLOW * (keys.len() + 1) as f64,
+            },
+            denominator,
             lse,
-            lse_error: of_denominator + sums + U * (LOG * denominator.ln().abs() + lse.abs()),
+            lse_error: of_denominator + U * (growth + 2.0 + LOG * denominator.ln().abs() + lse.abs()),
         }
     }
 }
@@ -328,11 +388,54 @@ struct Row {
     first: usize,
 }
 
+/// A visible key.
+struct Key {
+    index: usize,
+    probability: f64,
+    /// By how much of its distance from the output the key's value may move the output.
+    response: f64,
+}
+
+/// What the sums of a row and a sink add to the error of its output.
+struct Rounding {
+    /// Relative to Σ p|v|.
+    terms: f64,
+    /// Relative to |o|.
+    whole: f64,
+    /// The response of the sink.
+    sink: f64,
+    /// Of products and the result.
+    underflow: f64,
+}
+
 struct Weights {
-    /// (key, probability, relative error).
-    keys: Vec<(usize, f64, f64)>,
+    keys: Vec<Key>,
+    rounding: Rounding,
+    /// The sum of exp(score − maximum), a sink's included.
+    denominator: f64,
     lse: f64,
     lse_error: f64,
+}
+
+/// Σ_j response_ij·|v_jc − o_ic|.
+fn spread(response: &Array2<f64>, v: ArrayView2<f64>, out: &Array2<f64>) -> Array2<f64> {
+    let mut spread = Array2::zeros(out.raw_dim());
+    let strips = spread.axis_chunks_iter_mut(Axis(0), STRIP).zip(out.axis_chunks_iter(Axis(0), STRIP));
+    for (n, (mut spread, out)) in strips.enumerate() {
+        for (j, v) in v.outer_iter().enumerate() {
+            for r in 0..out.nrows() {
+                let response = response[[n * STRIP + r, j]];
+                // So that 0·NaN of a hidden key cannot arise.
+                if response != 0.0 {
+                    Zip::from(spread.row_mut(r))
+                        .and(out.row(r))
+                        .and(v)
+                        .for_each(|spread, o, v| *spread += response * (v - o).abs());
+                }
+            }
+        }
+    }
+    spread
 }
 
 /// Σ_j w_ij·v_jc over the pairs that are seen, so that 0·NaN of an unseen one cannot arise.
@@ -341,3 +444,6 @@ fn visible_product(weights: &Array2<f64>, values: ArrayView2<f64>, seen: &Array2
         sum((0..weights.ncols()).filter(|&j| seen[[r, j]]).map(|j| weights[[r, j]] * values[[j, c]]))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Normalizations.
 //!
-//! For a group of N numbers the mean is off by δμ = u·(g(N)·mean|x| + |μ|), the variance by
+//! For a group of N numbers the mean is off by δμ = u·(g(N)·mean|x| + |μ|) + 2⁻¹⁵⁰, the variance by
 //! δvar = δμ² + (g(N) + 3)·u·var: two passes, each rounded as its sum. Then
 //!
 //! |error| ≤ |γ|·((δμ + u·|x − μ|)·rstd + |x̂|·(δvar/2(var + eps) + 4u)) + u·(|γx̂| + |β|).
@@ -35,7 +35,9 @@ impl Statistics {
         let mean_magnitude = sum(x.clone().map(f64::abs)) / n as f64;
         let variance = sum(x.map(|x| (x - mean) * (x - mean))) / n as f64;
         // Sums of equal numbers and their mean are exact in f64, and must come out exact.
-        let mean_error = if variance == 0.0 { 0.0 } else { U * (growth(n) * mean_magnitude + mean.abs()) };
+        // A subnormal mean loses up to half a spacing, which 1/√eps then multiplies.
+        let mean_error =
+            if variance == 0.0 { 0.0 } else { U * (growth(n) * mean_magnitude + mean.abs()) + UNDERFLOW };
         let variance_error = mean_error * mean_error + (growth(n) + 3.0) * U * variance;
         Statistics::known(mean, mean_error, variance, variance_error, eps)
     }
@@ -92,7 +94,7 @@ fn normalized(x: f64, s: &Statistics, affine: Affine) -> (f64, f64, f64) {
     let error = weight.abs()
         * ((s.mean_error + U * centred.abs()) * s.rstd + unit.abs() * (s.rstd_error + 2.0 * U))
         + U * ((weight * unit).abs() + bias.abs())
-        + 2.0 * UNDERFLOW;
+        + (2.0 + weight.abs()) * UNDERFLOW;
     let folded = U * (3.0 * (weight * s.rstd).abs() * (x.abs() + s.mean.abs()) + bias.abs());
     (value, error, error + folded)
 }
@@ -163,7 +165,8 @@ pub(super) fn rms_norm(spec: &RmsNorm, problem: &Problem, inputs: &Inputs) -> Ve
             let weight = if spec.weight { spec.weight_offset as f64 + affine.at(i).weight } else { 1.0 };
             let value = x * rstd * weight;
             block.value[i] = value;
-            block.error[i] = relative * value.abs() + early_underflow * weight.abs() + 2.0 * UNDERFLOW;
+            block.error[i] =
+                relative * value.abs() + (early_underflow + UNDERFLOW) * weight.abs() + UNDERFLOW;
         }
     });
     vec![out]

@@ -12,14 +12,18 @@ use touchstone_kernels::{
 
 use super::planted::Specimen;
 use super::score::{FalseAlarm, Kill, Score, Survivor};
-use crate::agreement::judge;
+use crate::agreement::judge_by;
 use crate::case::Case;
-use crate::check::check;
+use crate::check::check_by;
+use crate::explore::Space;
+use crate::fill::Fill;
+use crate::invariants::{Invariant, Judged, judge as judge_invariants};
 use crate::known::KnownIssues;
 use crate::oracle::{self, Expected};
 use crate::outcome::Outcome;
+use crate::safeguard::{Safeguard, Safeguards};
 use crate::suite::{Suite, SuiteCase, SuiteError};
-use crate::timing::protocol::Request;
+use crate::timing::protocol::{Request, Response};
 use crate::timing::{exchange, serve};
 
 /// Cases with more floating-point operations are left out: their kernels are those of smaller
@@ -51,8 +55,27 @@ pub fn cases(suites: &[String]) -> Result<Vec<SuiteCase>, SuiteError> {
     Ok(cases)
 }
 
+/// The first `count` random cases of a seed whose operands are finite: variants are other ways to
+/// round, and what NaN and ∞ come to in them the suites ask.
+pub fn random_cases(seed: u64, count: u64) -> Vec<SuiteCase> {
+    let space = Space::whole();
+    let finite = (0..).map(|index| space.case(seed, index)).filter(|case| case.fill != Fill::Special);
+    finite.take(count as usize).map(|case| SuiteCase { case, timed: Vec::new() }).collect()
+}
+
 /// A fault in one storage type.
-type Pair<'a> = (&'a Specimen, DType);
+pub(super) type Pair<'a> = (&'a Specimen, DType);
+
+/// The faults in each storage type in which they can be made.
+pub(super) fn pairs(faults: &[Specimen]) -> Vec<Pair<'_>> {
+    faults.iter().flat_map(|fault| fault.dtypes().iter().map(move |&dtype| (fault, dtype))).collect()
+}
+
+/// Those that a problem concerns.
+pub(super) fn concerned<'a>(pairs: &[Pair<'a>], problem: &Problem) -> Vec<&'a Specimen> {
+    let concerned = pairs.iter().filter(|(fault, own)| *own == problem.dtype && fault.applies(problem));
+    concerned.map(|(fault, _)| *fault).collect()
+}
 
 /// Shows all specimens to the checker. `progress` hears how many of how many cases are done, and
 /// how many faults are still at large.
@@ -64,16 +87,10 @@ pub fn run(
     stop: &AtomicBool,
 ) -> Score {
     let mut score = Score { planted: faults.len(), variants: variants.len(), ..Score::default() };
-    let (mut posed, large): (Vec<&SuiteCase>, Vec<&SuiteCase>) = cases.iter().partition(|case| {
-        let work = case.case.problem.work();
-        work.flops <= MOST_FLOPS && work.bytes <= MOST_BYTES
-    });
-    // Cheap cases first: most faults need no other.
-    posed.sort_by_key(|case| case.case.problem.work().flops + case.case.problem.work().bytes);
-    score.left_out = large.len();
+    let posed = within(cases, MOST_FLOPS, MOST_BYTES);
+    score.left_out = cases.len() - posed.len();
 
-    let mut at_large: Vec<Pair> =
-        faults.iter().flat_map(|fault| fault.dtypes().iter().map(move |&dtype| (fault, dtype))).collect();
+    let mut at_large = pairs(faults);
     // One backend for a fault in all cases: what it remembers is part of the mistake.
     let backends: HashMap<&str, Arc<dyn Backend>> =
         faults.iter().chain(variants).map(|specimen| (specimen.name, specimen.backend())).collect();
@@ -90,7 +107,7 @@ pub fn run(
         let timed: Vec<&Case> = posed.iter().filter(|c| !c.timed.is_empty()).map(|c| &c.case).collect();
         at_large.retain(|&(fault, dtype)| {
             let own = timed.iter().filter(|case| case.problem.dtype == dtype && fault.applies(&case.problem));
-            match own.copied().find_map(|case| Some((case, after_timing(fault, case)?))) {
+            match own.copied().find_map(|case| Some((case, after_timing(Safeguards::ALL, fault, case)?))) {
                 None => true,
                 Some((case, why)) => {
                     let passed = passed.get(&(fault.name, dtype)).copied().unwrap_or(0);
@@ -114,6 +131,33 @@ pub fn run(
     score
 }
 
+/// The cases of so much work at most, cheap ones first: most faults need no other.
+pub(super) fn within(cases: &[SuiteCase], flops: u64, bytes: u64) -> Vec<&SuiteCase> {
+    let work = |case: &&SuiteCase| case.case.problem.work();
+    let small = cases.iter().filter(|case| work(case).flops <= flops && work(case).bytes <= bytes);
+    let mut small: Vec<&SuiteCase> = small.collect();
+    small.sort_by_key(|case| work(case).flops + work(case).bytes);
+    small
+}
+
+/// Shows faults to the invariants alone: the names of those that break one on any of the cases, in any
+/// storage type.
+pub fn caught_by_invariants<'a>(
+    faults: &'a [Specimen],
+    invariants: &[Invariant],
+    cases: &[Case],
+) -> Vec<&'a str> {
+    let is_caught = |fault: &&Specimen| {
+        let backend = fault.backend();
+        let own = cases.iter().filter(|case| fault.applies(&case.problem));
+        own.into_iter().any(|case| {
+            let judged = judge_invariants(invariants, backend.as_ref(), case);
+            judged.iter().any(|judged| matches!(judged, Judged::Broken(_)))
+        })
+    };
+    faults.par_iter().filter(is_caught).map(|fault| fault.name).collect()
+}
+
 /// One case for everybody whom it concerns.
 fn pose<'a>(
     case: &Case,
@@ -124,11 +168,7 @@ fn pose<'a>(
     score: &mut Score,
 ) {
     let dtype = case.problem.dtype;
-    let wanted: Vec<&Specimen> = at_large
-        .iter()
-        .filter(|(fault, own)| *own == dtype && fault.applies(&case.problem))
-        .map(|(fault, _)| *fault)
-        .collect();
+    let wanted = concerned(at_large, &case.problem);
     let right: Vec<&Specimen> = variants.iter().filter(|variant| variant.applies(&case.problem)).collect();
     if wanted.is_empty() && right.is_empty() {
         return;
@@ -139,7 +179,7 @@ fn pose<'a>(
     let outcomes: Vec<Outcome> = wanted
         .par_iter()
         .chain(&right)
-        .map(|specimen| judged(backends[specimen.name].as_ref(), case, &inputs, &expected))
+        .map(|specimen| judged(Safeguards::ALL, backends[specimen.name].as_ref(), case, &inputs, &expected))
         .collect();
     let (of_faults, of_variants) = outcomes.split_at(wanted.len());
     for (fault, outcome) in wanted.iter().zip(of_faults) {
@@ -167,13 +207,22 @@ fn pose<'a>(
 }
 
 /// The checker's verdict. Each backend gets operands of its own: some of them write there.
-fn judged(backend: &dyn Backend, case: &Case, inputs: &Inputs, expected: &Expected) -> Outcome {
-    check(backend, case, &inputs.deep_clone(), expected, &KnownIssues::default())
+pub(super) fn judged(
+    safeguards: Safeguards,
+    backend: &dyn Backend,
+    case: &Case,
+    inputs: &Inputs,
+    expected: &Expected,
+) -> Outcome {
+    check_by(safeguards, backend, case, &inputs.deep_clone(), expected, &KnownIssues::default())
 }
 
 /// The verdict after a measurement, as the timing worker and its driver come to it; none when the
 /// results are still right.
-fn after_timing(fault: &Specimen, case: &Case) -> Option<String> {
+pub(super) fn after_timing(safeguards: Safeguards, fault: &Specimen, case: &Case) -> Option<String> {
+    if !safeguards.have(Safeguard::AfterTiming) {
+        return None;
+    }
     let directory = tempfile::tempdir().ok()?;
     let path = directory.path().join("outputs.safetensors");
     let conversation = [
@@ -184,13 +233,24 @@ fn after_timing(fault: &Specimen, case: &Case) -> Option<String> {
     ];
     let requests: String = conversation.iter().map(|request| format!("{request}\n")).collect();
     let mut registry = Registry::empty();
-    registry.add(Shared(fault.backend()));
-    serve(&registry, fault.name, requests.as_bytes(), std::io::sink()).ok()?;
-    let outputs = exchange::read(&path, &case.problem).ok()?;
-    let expected = oracle::expect(&case.problem, &case.inputs());
-    let declaration = fault.backend().declares(&case.problem);
-    let failure = judge(&expected, &declaration, &outputs).failure?;
-    Some(format!("after {TIMED_CALLS} timed calls: {failure}"))
+    registry.add(Shared(fault.backend_under(safeguards)));
+    let mut answers = Vec::new();
+    serve(&registry, fault.name, requests.as_bytes(), &mut answers).ok()?;
+    let refused = String::from_utf8_lossy(&answers).lines().find_map(|line| match line.parse() {
+        Ok(Response::Error { message }) => Some(message),
+        _ => None,
+    });
+    let why = match refused {
+        // The worker has looked at guard zones and operands, and hands nothing over.
+        Some(message) => message,
+        None => {
+            let outputs = exchange::read(&path, &case.problem).ok()?;
+            let expected = oracle::expect(&case.problem, &case.inputs());
+            let declaration = fault.backend().declares(&case.problem);
+            judge_by(safeguards, &expected, &declaration, &outputs).failure?.to_string()
+        }
+    };
+    Some(format!("after {TIMED_CALLS} timed calls: {why}"))
 }
 
 /// A backend of a registry that others hold as well.

@@ -29,13 +29,18 @@
 //! | `variants` | the other right ways |
 //! | `arithmetic`, `flow`, `normalise` | kernels whose every step can be exchanged, for both |
 //! | `engine`, `score` | the run, and what comes of it |
+//! | `audit` | how near right ways come to their bounds |
+//! | `needs`, `blunt` | the run without each safeguard, and what only some of them see |
 
 mod activation;
 mod arithmetic;
 mod attention;
+mod audit;
+mod blunt;
 mod engine;
 mod flow;
 mod machinery;
+mod needs;
 mod norm;
 mod normalise;
 mod planted;
@@ -44,7 +49,9 @@ mod score;
 mod softmax;
 mod variants;
 
-pub use engine::{MOST_BYTES, MOST_FLOPS, cases, run};
+pub use audit::{Audited, LOOSE, Loosest, Mistake, audit};
+pub use engine::{MOST_BYTES, MOST_FLOPS, cases, caught_by_invariants, random_cases, run};
+pub use needs::{Escape, Need, SMALL_BYTES, SMALL_FLOPS, needs};
 pub use planted::Specimen;
 pub use score::{FalseAlarm, Kill, Score, Survivor};
 

@@ -23,36 +23,38 @@ pub(super) struct Way {
 impl Way {
     /// The right way.
     pub(super) const RIGHT: Way = Way {
-        moments: |_, x| shifted(Order::Lanes(8), x),
+        moments: |_, x| corrected(Order::Lanes(8), x),
         rstd: |variance, eps| 1.0 / (variance + eps).sqrt(),
         apply: |_, x, (mean, rstd), (weight, bias)| (x - mean) * rstd * weight + bias,
     };
 }
 
-/// Two passes, both relative to the first number, so that equal numbers have exactly no variance.
-pub(super) fn shifted(order: Order, x: &[f32]) -> (f32, f32) {
+/// Two passes, after one that corrects the mean, so that equal numbers have exactly no variance. (The
+/// first number taken off all others does so too, and is wrong where that one is large.)
+pub(super) fn corrected(order: Order, x: &[f32]) -> (f32, f32) {
     let n = x.len() as f32;
-    let first = x.first().copied().unwrap_or_default();
-    let mean = first + order.sum(&x.iter().map(|x| x - first).collect::<Vec<_>>()) / n;
+    let near = order.sum(x) / n;
+    let mean = near + order.sum(&x.iter().map(|x| x - near).collect::<Vec<_>>()) / n;
     (mean, order.sum(&x.iter().map(|x| (x - mean) * (x - mean)).collect::<Vec<_>>()) / n)
 }
 
-/// Welford's (1962) running mean and squares.
+/// Welford's (1962) running mean and squares, in f64: in f32 the variance is off by up to N·u·|μ|/σ
+/// (Chan & Lewis 1979), which the bound for two passes does not admit.
 pub(super) fn welford(x: &[f32]) -> (f32, f32) {
-    let (_, mean, squares) = x.iter().fold((0.0, 0.0, 0.0), |(n, mean, squares): (f32, f32, f32), x| {
-        let n = n + 1.0;
+    let (_, mean, squares) = x.iter().fold((0.0, 0.0, 0.0), |(n, mean, squares): (f64, f64, f64), &x| {
+        let (n, x) = (n + 1.0, f64::from(x));
         let delta = x - mean;
         let next = mean + delta / n;
         (n, next, squares + delta * (x - next))
     });
-    (mean, squares / x.len() as f32)
+    (mean as f32, (squares / x.len() as f64) as f32)
 }
 
 /// Blocks by themselves, merged in pairs (Chan, Golub & LeVeque 1979).
 pub(super) fn merged(block: usize, x: &[f32]) -> (f32, f32) {
     fn merge(x: &[f32], block: usize) -> (f32, f32, f32) {
         if x.len() <= block {
-            let (mean, variance) = shifted(Order::Runs(8), x);
+            let (mean, variance) = corrected(Order::Runs(8), x);
             let n = x.len() as f32;
             return (n, mean, variance * n);
         }

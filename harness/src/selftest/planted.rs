@@ -5,16 +5,44 @@ use std::sync::Arc;
 use touchstone_kernels::host::HostPrepared;
 use touchstone_kernels::naive::Naive;
 use touchstone_kernels::{
-    Backend, BackendError, BackendId, BackendInfo, DType, Declaration, ElementType, Family, InputError,
-    Inputs, Op, Outputs, Prepared, Problem, Support, Tensor,
+    Backend, BackendError, BackendId, BackendInfo, Contract, DType, Declaration, ElementType, Family,
+    InputError, Inputs, Op, Outputs, Prepared, Problem, Support, Tensor,
 };
+
+use crate::safeguard::{Safeguard, Safeguards};
 
 /// The results of a plain function from problem and operands.
 pub(super) type Computed = Result<Outputs, BackendError>;
 
-type Applies = Box<dyn Fn(&Problem) -> bool + Send + Sync>;
-type Plant = Box<dyn Fn() -> Arc<dyn Backend> + Send + Sync>;
-type Prepare = Box<dyn Fn(&Problem, &Inputs) -> Result<Box<dyn Prepared>, BackendError> + Send + Sync>;
+type Applies = Arc<dyn Fn(&Problem) -> bool + Send + Sync>;
+type Plant = Box<dyn Fn() -> Prepare + Send + Sync>;
+type Prepare =
+    Box<dyn Fn(&Problem, &Inputs, Memory) -> Result<Box<dyn Prepared>, BackendError> + Send + Sync>;
+
+/// What results hold before a kernel writes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Memory {
+    /// NaN, as everywhere in Touchstone.
+    Unwritten,
+    /// 0, as fresh memory of the system.
+    Zeroed,
+}
+
+/// A kernel in host memory.
+pub(super) fn hosted(
+    memory: Memory,
+    problem: &Problem,
+    inputs: &Inputs,
+    mut kernel: impl FnMut(&Inputs, &mut Outputs) -> Result<(), BackendError> + 'static,
+) -> Box<dyn Prepared> {
+    let mut fresh = memory == Memory::Zeroed;
+    Box::new(HostPrepared::new(problem, inputs, move |inputs: &Inputs, outputs: &mut Outputs| {
+        if std::mem::take(&mut fresh) {
+            outputs.iter_mut().for_each(|(_, tensor)| tensor.bytes_mut().fill(0));
+        }
+        kernel(inputs, outputs)
+    }))
+}
 
 /// A kernel whose verdict is known beforehand: a planted fault, or another right way.
 pub struct Specimen {
@@ -25,6 +53,8 @@ pub struct Specimen {
     /// The family it belongs to; none for the machinery around every kernel.
     pub family: Option<Family>,
     dtypes: &'static [DType],
+    contract: Contract,
+    stateful: bool,
     applies: Applies,
     plant: Plant,
 }
@@ -46,16 +76,15 @@ impl Specimen {
         let compute = Arc::new(compute);
         let plant = move || -> Prepare {
             let compute = Arc::clone(&compute);
-            Box::new(move |problem, inputs| {
+            Box::new(move |problem, inputs, memory| {
                 let (compute, own) = (Arc::clone(&compute), problem.clone());
-                let kernel = move |inputs: &Inputs, outputs: &mut Outputs| {
+                Ok(hosted(memory, problem, inputs, move |inputs, outputs| {
                     *outputs = compute(&own, inputs)?;
                     Ok(())
-                };
-                Ok(Box::new(HostPrepared::new(problem, inputs, kernel)))
+                }))
             })
         };
-        Specimen::prepared(family, name, about, applies, plant)
+        Specimen { stateful: false, ..Specimen::prepared(family, name, about, applies, plant) }
     }
 
     /// A specimen with a state of its own: `plant` makes what prepares its runs.
@@ -66,10 +95,21 @@ impl Specimen {
         applies: impl Fn(&Problem) -> bool + Send + Sync + 'static,
         plant: impl Fn() -> Prepare + Send + Sync + 'static,
     ) -> Self {
-        let plant =
-            move || -> Arc<dyn Backend> { Arc::new(Planted { id: BackendId::new(name), prepare: plant() }) };
-        let dtypes = &DType::ALL;
-        Specimen { name, about, family, dtypes, applies: Box::new(applies), plant: Box::new(plant) }
+        Specimen {
+            name,
+            about,
+            family,
+            dtypes: &DType::ALL,
+            contract: Contract::Componentwise,
+            stateful: true,
+            applies: Arc::new(applies),
+            plant: Box::new(plant),
+        }
+    }
+
+    /// The same in a library that declares the normwise contract.
+    pub(super) fn normwise(self) -> Self {
+        Specimen { contract: Contract::Normwise, ..self }
     }
 
     /// The same, where it shows in some storage types only.
@@ -89,14 +129,37 @@ impl Specimen {
             && (self.applies)(problem)
     }
 
+    /// Whether it may behave otherwise when it runs again.
+    pub(super) fn is_stateful(&self) -> bool {
+        self.stateful
+    }
+
     /// A fresh backend, which remembers nothing.
     pub fn backend(&self) -> Arc<dyn Backend> {
-        (self.plant)()
+        self.backend_under(Safeguards::ALL)
+    }
+
+    /// The same where some safeguards stand: the one at the kernel's own end is what its results hold
+    /// before it writes them.
+    pub(super) fn backend_under(&self, safeguards: Safeguards) -> Arc<dyn Backend> {
+        let memory = if safeguards.have(Safeguard::Unwritten) { Memory::Unwritten } else { Memory::Zeroed };
+        let declaration = Declaration { contract: self.contract, ..Declaration::strict("planted") };
+        let prepare = (self.plant)();
+        let (dtypes, family, applies) = (self.dtypes, self.family, Arc::clone(&self.applies));
+        let supports = Box::new(move |problem: &Problem| {
+            dtypes.contains(&problem.dtype)
+                && family.is_none_or(|family| family == problem.family())
+                && applies(problem)
+        });
+        Arc::new(Planted { id: BackendId::new(self.name), declaration, memory, supports, prepare })
     }
 }
 
 struct Planted {
     id: BackendId,
+    declaration: Declaration,
+    memory: Memory,
+    supports: Box<dyn Fn(&Problem) -> bool + Send + Sync>,
     prepare: Prepare,
 }
 
@@ -109,16 +172,16 @@ impl Backend for Planted {
         BackendInfo { version: String::new(), device: "cpu".into(), isa: String::new(), threads: 1 }
     }
 
-    fn supports(&self, _problem: &Problem) -> Support {
-        Support::Yes
+    fn supports(&self, problem: &Problem) -> Support {
+        if (self.supports)(problem) { Support::Yes } else { Support::No("not what was planted".into()) }
     }
 
     fn declares(&self, _problem: &Problem) -> Declaration {
-        Declaration::strict("planted")
+        self.declaration.clone()
     }
 
     fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
-        (self.prepare)(problem, inputs)
+        (self.prepare)(problem, inputs, self.memory)
     }
 }
 

@@ -85,13 +85,19 @@ impl Score {
 
 impl fmt::Display for Score {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.planted > 0 {
+            write!(
+                f,
+                "{} of {} planted faults caught, each in every storage type in which it can be made \
+                 ({} kills); ",
+                self.caught(),
+                self.planted,
+                self.kills.len(),
+            )?;
+        }
         write!(
             f,
-            "{} of {} planted faults caught, each in every storage type in which it can be made \
-             ({} kills); {} false alarms in {} verdicts on {} correct variants. {} cases were posed",
-            self.caught(),
-            self.planted,
-            self.kills.len(),
+            "{} false alarms in {} verdicts on {} correct variants. {} cases were posed",
             self.false_alarms.len(),
             self.judgements,
             self.variants,

@@ -113,15 +113,28 @@ pub(super) fn faults() -> Vec<Specimen> {
     all
 }
 
+/// The exponentials of a shifted row, each and every partial sum rounded to the storage type.
+fn sum_in_storage(dtype: DType, shifted: &[f32]) -> f32 {
+    shifted.iter().fold(0.0, |sum, t| stored(dtype, sum + stored(dtype, t.exp())))
+}
+
 fn sums() -> Vec<Specimen> {
     vec![
         wrong_sum(
             "softmax-sum-in-storage",
             "The denominator is added up in the storage type.",
             |s| len(s) > 8,
-            |dtype, t| t.iter().fold(0.0, |sum, t| stored(dtype, sum + stored(dtype, t.exp()))),
+            sum_in_storage,
         )
         .only(SHORT),
+        wrong_sum(
+            "library-softmax-sum-in-storage",
+            "The same in a library that promises its rows, not its elements.",
+            |s| len(s) > 8,
+            sum_in_storage,
+        )
+        .only(SHORT)
+        .normwise(),
         wrong_sum(
             "softmax-last-element-dropped",
             "The sum ends one too early.",

@@ -8,7 +8,7 @@ use super::activation::glu::{gate, halves};
 use super::activation::{function_of, pointwise};
 use super::arithmetic::{Order, Product, exp_above, exp_below, exp_reduced, exp_rounded, largest, max};
 use super::flow::Flow;
-use super::normalise::{Groups, Way, double, merged, normalise, rms, shifted, squares, welford};
+use super::normalise::{Groups, Way, corrected, double, merged, normalise, rms, squares, welford};
 use super::planted::{Computed, Specimen, results, unsupported};
 use super::rope::{self, exact, rotate, turn};
 use super::softmax::{rows, scaled};
@@ -170,9 +170,9 @@ fn norms() -> Vec<Specimen> {
         })
     };
     vec![
-        by("norm-two-pass-8-lanes", "Two passes, eight accumulators.", |_, x| shifted(Order::Lanes(8), x)),
-        by("norm-two-pass-pairwise", "Two passes, halves of halves.", |_, x| shifted(Order::Pairs, x)),
-        by("norm-two-pass-backwards", "Two passes from the end.", |_, x| shifted(Order::Backwards(32), x)),
+        by("norm-two-pass-8-lanes", "Two passes, eight accumulators.", |_, x| corrected(Order::Lanes(8), x)),
+        by("norm-two-pass-pairwise", "Two passes, halves of halves.", |_, x| corrected(Order::Pairs, x)),
+        by("norm-two-pass-backwards", "Two passes from the end.", |_, x| corrected(Order::Backwards(32), x)),
         by("norm-two-pass-f64", "Two passes in f64.", |_, x| double(x)),
         by("norm-welford", "Welford's running mean and squares.", |_, x| welford(x)),
         by("norm-merged-blocks", "Blocks of 128 merged in pairs.", |_, x| merged(128, x)),

@@ -102,6 +102,12 @@ fn flash_attention(spec: &Attention, [q, k, v]: [&Tensor; 3], mask: AttnMask) ->
     out.to_dtype(q.dtype())
 }
 
+/// `flash_attn` with the mask that is simply named causal.
+pub(super) fn causal(spec: &Attention, operands: &Operands) -> Result<Tensor> {
+    let [q, k, v] = upload(spec, operands)?;
+    flash_attention(spec, [&q, &k, &v], AttnMask::causal())
+}
+
 fn flash(spec: &Attention, operands: &Operands) -> Result<Compute> {
     let [q, k, v] = upload(spec, operands)?;
     let (spec, mask) = (spec.clone(), mask(spec).unwrap_or_default());

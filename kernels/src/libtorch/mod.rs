@@ -23,6 +23,7 @@ mod norm;
 mod peaks;
 mod rope;
 mod softmax;
+mod unstated;
 
 use std::borrow::Cow;
 use std::panic::catch_unwind;
@@ -37,6 +38,7 @@ use crate::op::Op;
 use crate::operands::{Inputs, Outputs};
 use crate::problem::Problem;
 use crate::registry::{Registry, nvidia_driver};
+use crate::unstated::{Habit, Unstated};
 use attention::Kernel;
 use convert::Operands;
 
@@ -207,6 +209,13 @@ impl Backend for LibTorch {
             Device::Cuda(_) => peaks::measure(self.device, Probe::DEVICE).map(Some),
             _ => Ok(None),
         }
+    }
+
+    fn unstated(&self, call: Unstated, problem: &Problem, inputs: &Inputs) -> Result<Habit, BackendError> {
+        let _no_grad = tch::no_grad_guard();
+        use_threads(self.threads);
+        let operands = Operands { host: inputs, device: self.device, dtype: problem.dtype };
+        unstated::call(call, problem, &operands)
     }
 }
 

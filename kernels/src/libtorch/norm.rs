@@ -170,9 +170,9 @@ pub(super) fn group_norm(spec: &GroupNorm, operands: &Operands) -> Result<Step, 
 }
 
 pub(super) fn instance_norm_supports(spec: &InstanceNorm) -> Support {
-    match spec.shape[0] {
-        0 => Support::No("libtorch's instance norm fails on an empty batch".into()),
-        _ => Support::Yes,
+    match spec.shape[..2].contains(&0) {
+        true => Support::No("libtorch's instance norm fails on no samples or no channels".into()),
+        false => Support::Yes,
     }
 }
 

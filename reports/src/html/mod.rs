@@ -10,6 +10,7 @@ mod figures;
 use askama::Template;
 
 use crate::environment::Environment;
+use crate::evidence::Evidence;
 use crate::grid::{self, Grid};
 use crate::lead::{Part, lead};
 use crate::plot::{Palette, PlotError};
@@ -42,6 +43,7 @@ struct Page<'a> {
     families: Vec<Family>,
     problems: Vec<Grid>,
     unsupported: Vec<Grid>,
+    evidence: &'a [Grid],
     environment: Option<&'a Environment>,
     machine: Vec<Grid>,
     filters: Vec<Filter>,
@@ -70,7 +72,11 @@ struct Filter {
 ///
 /// # Errors
 /// A picture or the template fails; there is then no page, not half of one.
-pub fn page(records: &[Record], environment: Option<&Environment>) -> Result<String, PageError> {
+pub fn page(
+    records: &[Record],
+    environment: Option<&Environment>,
+    evidence: &Evidence,
+) -> Result<String, PageError> {
     let summary = Summary::of(records);
     let palette = Palette::new(&summary.backends);
     let mut families = Vec::new();
@@ -99,6 +105,7 @@ pub fn page(records: &[Record], environment: Option<&Environment>) -> Result<Str
         families,
         problems,
         unsupported: grid::unsupported(records).into_iter().collect(),
+        evidence: &evidence.grids,
         environment,
         machine: environment
             .into_iter()

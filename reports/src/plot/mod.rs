@@ -5,6 +5,7 @@
 //! page's own text colour, so that it is readable on light and dark).
 
 mod axis;
+mod bounds;
 mod canvas;
 mod errors;
 mod overview;
@@ -14,6 +15,7 @@ mod series;
 mod speedup;
 mod throughput;
 
+pub use bounds::{Audit, bounds};
 pub use errors::error_over_bound;
 pub(crate) use overview::alike;
 pub use overview::{Named, overview};

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use touchstone_kernels::host::HostPrepared;
-use touchstone_kernels::{BackendError, Inputs, Outputs, Prepared, Problem};
+use touchstone_kernels::{BackendError, Outputs, Problem};
 
-use crate::selftest::planted::{Computed, Specimen, mistaken, naive, tensor};
+use super::len;
+use super::stray::{past_the_end, stray};
+use crate::selftest::planted::{Computed, Specimen, hosted, mistaken, naive, tensor};
 
 /// Changes the first result where it lies.
 fn change_first(outputs: &mut Outputs, change: impl FnOnce(&mut Vec<f64>)) -> Result<(), BackendError> {
@@ -26,13 +27,13 @@ fn stateful(
     run: fn(&Problem, u64, Computed, &mut Outputs) -> Result<(), BackendError>,
 ) -> Specimen {
     Specimen::prepared(None, name, about, differs, move || {
-        Box::new(move |problem, inputs| {
+        Box::new(move |problem, inputs, memory| {
             let (own, mut runs) = (problem.clone(), 0);
-            Ok(Box::new(HostPrepared::new(problem, inputs, move |inputs: &Inputs, outputs: &mut Outputs| {
+            Ok(hosted(memory, problem, inputs, move |inputs, outputs| {
                 let result = run(&own, runs, naive(&own, inputs), outputs);
                 runs += 1;
                 result
-            })))
+            }))
         })
     })
 }
@@ -55,7 +56,7 @@ fn remembering(
         |_| true,
         move || {
             let store = Store::default();
-            Box::new(move |problem, inputs| {
+            Box::new(move |problem, inputs, memory| {
                 let right = naive(problem, inputs)?;
                 let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
                 let earlier = store.get(&key(problem)).cloned();
@@ -63,11 +64,10 @@ fn remembering(
                     store.insert(key(problem), right.clone());
                 }
                 let answer = answer(earlier, right);
-                let kernel = move |_: &Inputs, outputs: &mut Outputs| {
+                Ok(hosted(memory, problem, inputs, move |_, outputs| {
                     *outputs = answer.clone();
                     Ok(())
-                };
-                Ok(Box::new(HostPrepared::new(problem, inputs, kernel)) as Box<dyn Prepared>)
+                }))
             })
         },
     )
@@ -83,6 +83,19 @@ pub(super) fn faults() -> Vec<Specimen> {
                 *outputs = right?;
                 if run % 2 == 1 {
                     change_first(outputs, |y| y.iter_mut().take(1).for_each(|y| *y = *y * 0.5 + 1.0))?;
+                }
+                Ok(())
+            },
+        ),
+        // Right again in every later call, so that no measurement sees it.
+        stateful(
+            "second-call-wrong",
+            "Scratch memory is grown by the second call, after it was read.",
+            |_| true,
+            |_, run, right, outputs| {
+                *outputs = right?;
+                if run == 1 {
+                    change_first(outputs, |y| y.iter_mut().for_each(|y| *y = *y * 0.5 + 1.0))?;
                 }
                 Ok(())
             },
@@ -112,6 +125,44 @@ pub(super) fn faults() -> Vec<Specimen> {
                 if run >= 10 {
                     change_first(outputs, |y| y.iter_mut().for_each(|y| *y = *y * 0.5 + 1.0))?;
                 }
+                Ok(())
+            },
+        ),
+        stateful(
+            "slow-then-strays",
+            "An index grows with every call, and leaves the buffer after ten.",
+            |p| len(p) > 0,
+            |_, run, right, outputs| {
+                *outputs = right?;
+                if run >= 10 {
+                    stray(outputs, past_the_end);
+                }
+                Ok(())
+            },
+        ),
+        stateful(
+            "second-run-strays",
+            "The first call sets a pointer that the second one starts from.",
+            |p| len(p) > 0,
+            |_, run, right, outputs| {
+                *outputs = right?;
+                if run > 0 {
+                    stray(outputs, past_the_end);
+                }
+                Ok(())
+            },
+        ),
+        stateful(
+            "zeros-not-stored",
+            "Results that are 0 are not stored: whoever made the buffer has surely cleared it.",
+            |p| len(p) > 0,
+            |problem, _, right, outputs| {
+                let before: Vec<Vec<f64>> = outputs.iter().map(|(_, tensor)| tensor.to_f64()).collect();
+                let mut before = before.into_iter();
+                *outputs = mistaken(problem, &right?, |_, values| {
+                    let held = before.next().unwrap_or_default();
+                    values.iter_mut().zip(held).filter(|(y, _)| **y == 0.0).for_each(|(y, held)| *y = held);
+                })?;
                 Ok(())
             },
         ),

@@ -1,6 +1,7 @@
 //! Planted faults of what surrounds every kernel: buffers, shares of the work, caches, conversions.
 
 mod conversion;
+mod form;
 mod memory;
 mod stray;
 
@@ -15,6 +16,7 @@ pub(super) fn faults() -> Vec<Specimen> {
     all.extend(shares());
     all.extend(memory::faults());
     all.extend(conversion::faults());
+    all.extend(form::faults());
     all.extend(stray::faults());
     all
 }
@@ -173,5 +175,16 @@ fn shares() -> Vec<Specimen> {
                 y[n / 2 * width..][..width].fill(0.0);
             },
         ),
+        storing(
+            "library-row-repeated",
+            "A library that promises its rows puts the last one in the place of the first.",
+            |p| rows(p).0 > 1,
+            |p, y| {
+                let (n, width) = rows(p);
+                let last = y[(n - 1) * width..].to_vec();
+                y[..width].copy_from_slice(&last);
+            },
+        )
+        .normwise(),
     ]
 }

@@ -1,9 +1,25 @@
 //! Writes where nothing may be written.
 
+use touchstone_kernels::Outputs;
 use touchstone_kernels::tensor::GUARD_BYTES;
 
 use super::len;
 use crate::selftest::planted::{Specimen, naive};
+
+/// Changes a byte near the first result; `place` finds it from the length of the data with both
+/// guard zones.
+pub(super) fn stray(outputs: &mut Outputs, place: fn(usize) -> usize) {
+    if let Some((_, tensor)) = outputs.iter_mut().next() {
+        let all = tensor.surroundings_mut();
+        let at = place(all.len());
+        all[at] = 0;
+    }
+}
+
+/// The first byte behind the data.
+pub(super) fn past_the_end(len: usize) -> usize {
+    len - GUARD_BYTES
+}
 
 /// Writes into the surroundings of a right result.
 fn straying(name: &'static str, about: &'static str, place: fn(usize) -> usize) -> Specimen {
@@ -14,11 +30,7 @@ fn straying(name: &'static str, about: &'static str, place: fn(usize) -> usize) 
         |p| len(p) > 0,
         move |problem, inputs| {
             let mut outputs = naive(problem, inputs)?;
-            if let Some((_, tensor)) = outputs.iter_mut().next() {
-                let all = tensor.surroundings_mut();
-                let at = place(all.len());
-                all[at] = 0;
-            }
+            stray(&mut outputs, place);
             Ok(outputs)
         },
     )
@@ -26,9 +38,7 @@ fn straying(name: &'static str, about: &'static str, place: fn(usize) -> usize) 
 
 pub(super) fn faults() -> Vec<Specimen> {
     let mut all = vec![
-        straying("writes-past-the-end", "A full vector is stored over the last tail.", |len| {
-            len - GUARD_BYTES
-        }),
+        straying("writes-past-the-end", "A full vector is stored over the last tail.", past_the_end),
         straying("writes-before-the-start", "The first tile begins one element early.", |_| GUARD_BYTES - 1),
     ];
     all.extend(foreign::faults());
@@ -42,7 +52,8 @@ mod foreign {
     use std::fs::OpenOptions;
     use std::os::unix::fs::FileExt;
 
-    use touchstone_kernels::BackendError;
+    use touchstone_kernels::op::Op;
+    use touchstone_kernels::{BackendError, Problem};
 
     use crate::selftest::planted::{Specimen, naive, unsupported};
 
@@ -51,15 +62,24 @@ mod foreign {
         memory.write_all_at(&[0x5a], byte as u64)
     }
 
-    fn overwriting(name: &'static str, about: &'static str, place: fn(&[u8]) -> *const u8) -> Specimen {
+    /// Writes into or near the first operand, or that of a name.
+    fn overwriting(
+        name: &'static str,
+        about: &'static str,
+        operand: Option<&'static str>,
+        differs: fn(&Problem) -> bool,
+        place: fn(&[u8]) -> *const u8,
+    ) -> Specimen {
         Specimen::new(
             None,
             name,
             about,
-            |p| p.operands().iter().any(|o| !o.is_empty()),
+            move |p| p.operands().iter().any(|o| !o.is_empty()) && differs(p),
             move |problem, inputs| {
                 let outputs = naive(problem, inputs)?;
-                let operand = inputs.iter().map(|(_, tensor)| tensor.bytes()).find(|bytes| !bytes.is_empty());
+                let mut named =
+                    inputs.iter().filter(|(name, _)| operand.is_none_or(|wanted| wanted == *name));
+                let operand = named.find_map(|(_, t)| (!t.is_empty()).then_some(t.bytes()));
                 write(place(operand.ok_or_else(unsupported)?)).map_err(|error| BackendError::Library {
                     library: "planted",
                     message: error.to_string(),
@@ -71,10 +91,28 @@ mod foreign {
 
     pub(super) fn faults() -> Vec<Specimen> {
         vec![
-            overwriting("modifies-an-input", "An operand serves as scratch space.", |bytes| bytes.as_ptr()),
-            overwriting("writes-past-an-input", "Padding is written behind an operand.", |bytes| {
-                bytes.as_ptr_range().end
-            }),
+            overwriting(
+                "modifies-an-input",
+                "An operand serves as scratch space.",
+                None,
+                |_| true,
+                |bytes| bytes.as_ptr(),
+            ),
+            // Nothing that is computed changes by it.
+            overwriting(
+                "clears-the-cache",
+                "Rows of the cache that are not in use yet are cleared on the way.",
+                Some("k"),
+                |p| matches!(&p.op, Op::Attention(spec) if spec.kv_rows() > spec.kv_len && spec.head_dim > 0),
+                |bytes| bytes.as_ptr_range().end.wrapping_sub(1),
+            ),
+            overwriting(
+                "writes-past-an-input",
+                "Padding is written behind an operand.",
+                None,
+                |_| true,
+                |bytes| bytes.as_ptr_range().end,
+            ),
         ]
     }
 }

@@ -9,7 +9,7 @@ use touchstone_kernels::op::{BatchNormMode, Op};
 use touchstone_kernels::{Family, Inputs, Outputs, Problem};
 
 use super::arithmetic::{Order, stored};
-use super::normalise::{Groups, Way, normalise, shifted, squares};
+use super::normalise::{Groups, Way, corrected, normalise, squares};
 use super::planted::{Computed, F32, SHORT, Specimen, tensor};
 
 /// All of them.
@@ -60,7 +60,7 @@ fn statistics() -> Vec<Specimen> {
             |p| (2..4096).contains(&group_len(p)),
             Way {
                 moments: |_, x| {
-                    let (mean, variance) = shifted(Order::Pairs, x);
+                    let (mean, variance) = corrected(Order::Pairs, x);
                     (mean, variance * (x.len() as f32 / (x.len() as f32 - 1.0)))
                 },
                 ..Way::RIGHT
@@ -100,7 +100,7 @@ fn statistics() -> Vec<Specimen> {
             centred,
             Way {
                 moments: |dtype, x| {
-                    let mean = stored(dtype, shifted(Order::Pairs, x).0);
+                    let mean = stored(dtype, corrected(Order::Pairs, x).0);
                     let squares: Vec<f32> = x.iter().map(|x| (x - mean) * (x - mean)).collect();
                     (mean, Order::Pairs.sum(&squares) / x.len() as f32)
                 },
@@ -112,7 +112,7 @@ fn statistics() -> Vec<Specimen> {
             "norm-tail-not-counted",
             "Statistics leave out what is left over after vectors of 8.",
             |p| group_len(p) > 8 && !group_len(p).is_multiple_of(8),
-            Way { moments: |_, x| shifted(Order::Pairs, &x[..x.len() / 8 * 8]), ..Way::RIGHT },
+            Way { moments: |_, x| corrected(Order::Pairs, &x[..x.len() / 8 * 8]), ..Way::RIGHT },
         ),
         way(
             "norm-padding-counted",
@@ -120,7 +120,7 @@ fn statistics() -> Vec<Specimen> {
             |p| centred(p) && !group_len(p).is_multiple_of(8) && group_len(p) < 4096,
             Way {
                 moments: |_, x| {
-                    let (mean, variance) = shifted(Order::Pairs, x);
+                    let (mean, variance) = corrected(Order::Pairs, x);
                     let share = x.len() as f32 / x.len().next_multiple_of(8) as f32;
                     (mean * share, variance * share)
                 },
@@ -153,7 +153,7 @@ fn statistics() -> Vec<Specimen> {
             Way {
                 moments: |_, x| {
                     let numbers: Vec<f32> = x.iter().copied().filter(|x| x.is_finite()).collect();
-                    shifted(Order::Pairs, &numbers)
+                    corrected(Order::Pairs, &numbers)
                 },
                 ..Way::RIGHT
             },

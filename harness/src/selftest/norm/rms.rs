@@ -5,7 +5,7 @@ use touchstone_kernels::{DType, Problem};
 
 use super::fault;
 use crate::selftest::arithmetic::{Order, stored};
-use crate::selftest::normalise::{rms, shifted, squares};
+use crate::selftest::normalise::{corrected, rms, squares};
 use crate::selftest::planted::{F32, SHORT, Specimen, naive_on, unsupported};
 
 fn rms_of(problem: &Problem) -> Option<&RmsNorm> {
@@ -57,7 +57,7 @@ pub(super) fn faults() -> Vec<Specimen> {
             "rms-mean-subtracted",
             "layer_norm in place of rms_norm.",
             is_rms,
-            |_, x| shifted(Order::Pairs, x).1,
+            |_, x| corrected(Order::Pairs, x).1,
             rstd,
         ),
         rms_fault(

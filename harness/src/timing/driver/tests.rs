@@ -131,8 +131,12 @@ struct Listed(Mutex<VecDeque<Reading>>);
 
 impl Sensors for Listed {
     fn read(&self) -> Reading {
-        let mut readings = self.0.lock().unwrap();
-        if readings.len() > 1 { readings.pop_front().unwrap() } else { readings[0].clone() }
+        let mut readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = readings[0].clone();
+        if readings.len() > 1 {
+            readings.pop_front();
+        }
+        first
     }
 }
 

@@ -179,9 +179,13 @@ fn targets<'a, T>(
                 targets[h / spec.group() * tiles + t].out.push(piece);
             }
         }
-        for (h, head) in lse.into_iter().flat_map(|lse| lse.chunks_mut(spec.q_len).enumerate()) {
-            for (t, piece) in head.chunks_mut(plan.queries).enumerate() {
-                targets[h / spec.group() * tiles + t].lse.push(piece);
+        // Not a flat_map of the option: optimized, that branches on the length of a slice which is not
+        // there before it asks whether it is, to no effect but that memcheck sees it.
+        if let Some(lse) = lse {
+            for (h, head) in lse.chunks_mut(spec.q_len).enumerate() {
+                for (t, piece) in head.chunks_mut(plan.queries).enumerate() {
+                    targets[h / spec.group() * tiles + t].lse.push(piece);
+                }
             }
         }
     }

@@ -263,6 +263,9 @@ pub(super) fn batch_norm<T: Element>(
         }
     }
 
+    if x.is_empty() {
+        return Ok(());
+    }
     let normals: Vec<Normal> = moments.iter().map(|moments| Normal::new(moments, spec.eps)).collect();
     let out = outputs.slice_mut::<T>("out")?;
     let past_caches = size_of_val(x) >= PAST_CACHES;

@@ -1,0 +1,89 @@
+//! An entry of a batch alone is the same as in the batch.
+
+use touchstone_kernels::op::{
+    Activation, Attention, BatchNorm, BatchNormMode, Glu, GroupNorm, InstanceNorm, LayerNorm, RmsNorm, Rope,
+    Softmax,
+};
+use touchstone_kernels::{Backend, Inputs, Op, Operand, Problem, Tensor};
+
+use super::Invariant;
+use super::answer::{Answer, Held, Stop, applies};
+
+pub(super) fn invariant() -> Invariant {
+    Invariant {
+        name: "batching",
+        family: None,
+        about: "The last entry of a batch alone gives what it gives in the batch.",
+        holds: last_alone,
+    }
+}
+
+/// The same operation on one entry of its first axis; none where that axis is not a batch.
+fn single(op: &Op) -> Option<(Op, usize)> {
+    let one = |shape: &[usize]| {
+        let mut shape = shape.to_vec();
+        let entries = std::mem::replace(&mut shape[0], 1);
+        (shape, entries)
+    };
+    Some(match op {
+        Op::Attention(spec) => (Op::Attention(Attention { batch: 1, ..spec.clone() }), spec.batch),
+        Op::Rope(spec) => (Op::Rope(Rope { batch: 1, ..spec.clone() }), spec.batch),
+        Op::Softmax(spec) if spec.axis > 0 => {
+            let (shape, entries) = one(&spec.shape);
+            (Op::Softmax(Softmax { shape, ..spec.clone() }), entries)
+        }
+        Op::LayerNorm(spec) if spec.axes < spec.shape.len() => {
+            let (shape, entries) = one(&spec.shape);
+            (Op::LayerNorm(LayerNorm { shape, ..spec.clone() }), entries)
+        }
+        Op::RmsNorm(spec) if spec.shape.len() > 1 => {
+            let (shape, entries) = one(&spec.shape);
+            (Op::RmsNorm(RmsNorm { shape, ..spec.clone() }), entries)
+        }
+        Op::BatchNorm(spec) if spec.mode == BatchNormMode::Infer => {
+            let (shape, entries) = one(&spec.shape);
+            (Op::BatchNorm(BatchNorm { shape, ..spec.clone() }), entries)
+        }
+        Op::GroupNorm(spec) => {
+            let (shape, entries) = one(&spec.shape);
+            (Op::GroupNorm(GroupNorm { shape, ..spec.clone() }), entries)
+        }
+        Op::InstanceNorm(spec) => {
+            let (shape, entries) = one(&spec.shape);
+            (Op::InstanceNorm(InstanceNorm { shape, ..spec.clone() }), entries)
+        }
+        Op::Activation(spec) if !spec.shape.is_empty() => {
+            let (shape, entries) = one(&spec.shape);
+            (Op::Activation(Activation { shape, ..spec.clone() }), entries)
+        }
+        Op::Glu(spec) if spec.shape.len() > 1 => {
+            let (shape, entries) = one(&spec.shape);
+            (Op::Glu(Glu { shape, ..spec.clone() }), entries)
+        }
+        _ => return None,
+    })
+}
+
+fn last_alone(backend: &dyn Backend, answer: &Answer) -> Held {
+    let (op, entries) = single(&answer.problem.op).ok_or(Stop::NotApplicable)?;
+    applies(entries > 1)?;
+    let problem = Problem::new(op, answer.problem.dtype).map_err(|_| Stop::NotApplicable)?;
+    let mut tensors = Vec::new();
+    for operand in problem.operands() {
+        let whole = answer.inputs.get(operand.name).ok_or(Stop::NotApplicable)?;
+        tensors.push((operand.name, last_entry(whole, &operand)?));
+    }
+    let inputs = Inputs::new(&problem, tensors).map_err(|_| Stop::NotApplicable)?;
+    let alone = Answer::of(backend, &problem, inputs)?;
+    answer.results.iter().zip(&alone.results).try_for_each(|(batch, alone)| {
+        let start = batch.got.len() - alone.got.len();
+        batch.relates(alone, 1.0, (0..alone.got.len()).map(|i| (start + i, i)))
+    })
+}
+
+/// The last entry of an operand that has one for each of the batch; all of one that has not.
+fn last_entry(whole: &Tensor, operand: &Operand) -> Result<Tensor, Stop> {
+    let bytes = whole.bytes();
+    let last = &bytes[bytes.len() - operand.bytes() as usize..];
+    Tensor::from_bytes(operand.element, &operand.shape, last).map_err(|_| Stop::NotApplicable)
+}

@@ -1,0 +1,106 @@
+//! Properties that need no oracle: every backend keeps them, and mistakes break them.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod touchstone;
+
+use proptest::prelude::*;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+use touchstone::{directory, prints};
+use touchstone_harness::explore::Space;
+use touchstone_harness::invariants::{Judged, all, judge};
+use touchstone_harness::suite::Suite;
+use touchstone_harness::{Case, selftest};
+use touchstone_kernels::Registry;
+
+const SEED: [u8; 32] = *b"invariants on random problems, 1";
+const CASES: u32 = 300;
+
+/// Our backends through the registry; a break is shrunk by proptest. What libraries break, the
+/// command says: their known issues are of cases, and an invariant changes the case.
+#[test]
+fn our_backends_keep_the_invariants_on_random_problems() {
+    let (registry, invariants) = (Registry::standard(2), all());
+    for backend in registry.present().iter().filter(|b| ["naive", "simd"].contains(&b.id().implementation()))
+    {
+        println!("{}: seed {:?}", backend.id(), std::str::from_utf8(&SEED));
+        let held = std::cell::Cell::new(0);
+        let config = ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() };
+        let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &SEED));
+        let result = runner.run(&Space::whole().cases(), |case| {
+            let judged = judge(&invariants, backend.as_ref(), &case);
+            for (invariant, judged) in invariants.iter().zip(judged) {
+                match judged {
+                    Judged::Held => held.set(held.get() + 1),
+                    Judged::NotApplicable => {}
+                    Judged::Broken(why) => {
+                        let repro =
+                            format!("touchstone repro '{case}' --invariants --backend {}", backend.id());
+                        return Err(TestCaseError::fail(format!("{}: {why}\n  {repro}", invariant.name)));
+                    }
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = result {
+            panic!("{}: {error}", backend.id());
+        }
+        assert!(held.get() > u64::from(CASES), "{}: {} held", backend.id(), held.get());
+    }
+}
+
+/// No value of the oracle is used, and most mistakes show all the same.
+#[test]
+fn invariants_alone_catch_most_planted_faults() {
+    let mut cases: Vec<Case> =
+        Suite::load("smoke").unwrap().cases.into_iter().map(|case| case.case).collect();
+    cases.retain(|case| case.problem.work().flops < 1_000_000);
+    let faults = selftest::faults();
+    let caught = selftest::caught_by_invariants(&faults, &all(), &cases);
+    let missed: Vec<&str> =
+        faults.iter().map(|fault| fault.name).filter(|name| !caught.contains(name)).collect();
+    println!(
+        "{} of {} planted faults break an invariant; the others: {missed:?}",
+        caught.len(),
+        faults.len()
+    );
+    assert!(caught.len() * 2 > faults.len(), "{} of {}", caught.len(), faults.len());
+}
+
+/// Right ways break none.
+#[test]
+fn variants_keep_the_invariants() {
+    let (space, invariants, variants) = (Space::whole(), all(), selftest::variants());
+    let mut judged = 0;
+    for case in (0..60).map(|index| space.case(11, index)) {
+        for variant in variants.iter().filter(|variant| variant.applies(&case.problem)) {
+            let outcomes = judge(&invariants, variant.backend().as_ref(), &case);
+            for (invariant, outcome) in invariants.iter().zip(outcomes) {
+                assert!(
+                    !matches!(outcome, Judged::Broken(_)),
+                    "{} {} {case}: {outcome:?}",
+                    variant.name,
+                    invariant.name
+                );
+                judged += usize::from(outcome == Judged::Held);
+            }
+        }
+    }
+    assert!(judged > 1_000, "{judged}");
+}
+
+#[test]
+fn the_command_prints_a_table_of_invariants_and_backends() {
+    let here = directory();
+    let arguments =
+        ["check", "--invariants", "--op", "softmax,rope", "--backend", "naive,simd", "--case", "f32"];
+    let text = prints(here.path(), &arguments);
+    assert!(
+        text.contains("softmax-sums-to-one") && text.contains("held") && !text.contains("BROKEN"),
+        "{text}"
+    );
+    let random = ["check", "--invariants", "--explore", "20", "--seed", "1", "--backend", "naive"];
+    assert!(prints(here.path(), &random).contains("20 cases"));
+    let repro = ["repro", "softmax f32 shape=2x3", "--backend", "naive", "--invariants"];
+    assert!(prints(here.path(), &repro).contains("softmax-shift"));
+}
