@@ -34,7 +34,7 @@ pub(super) enum Attribute {
 }
 
 /// One operator, applied.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Node {
     /// The operator, after its domain where that is not ONNX's own: `com.microsoft QuickGelu`.
     pub(super) operator: &'static str,
@@ -58,13 +58,15 @@ impl Node {
 pub(super) enum Role {
     /// As an input, bound once.
     Input,
+    /// As an input of f32 that a kernel writes over, and that is 0 before each run.
+    Scratch,
     /// As an initializer, like the weights of a model: ONNX Runtime computes whatever depends on
     /// these alone when it makes the session.
     Initializer,
 }
 
 /// The elements of a tensor that is known before the run.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) enum Values<'a> {
     /// An operand, or what was made of operands.
     Tensor(Cow<'a, Tensor>),
@@ -79,11 +81,22 @@ impl From<Tensor> for Values<'_> {
 }
 
 /// A tensor that is known before the run.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Known<'a> {
     pub(super) edge: Edge,
     pub(super) role: Role,
     pub(super) values: Values<'a>,
+}
+
+impl Known<'_> {
+    /// The same without a borrow.
+    pub(super) fn into_owned(self) -> Known<'static> {
+        let values = match self.values {
+            Values::Tensor(tensor) => tensor.into_owned().into(),
+            Values::F64(numbers) => Values::F64(numbers),
+        };
+        Known { edge: self.edge, role: self.role, values }
+    }
 }
 
 /// A graph under construction.
@@ -220,10 +233,13 @@ impl<'a> Graph<'a> {
         Ok(self.node("Reshape", &[edge, shape], &[]))
     }
 
-    /// The operators that run, in order. What depends on initializers alone does not.
+    /// The operators that run, in order: several are a composition. What depends on initializers alone
+    /// does not run.
     pub(super) fn path(&self) -> String {
         let runs = |node: &&Node| node.inputs.iter().any(|edge| !self.is_constant[edge.0]);
-        self.nodes.iter().filter(runs).map(|node| node.operator).collect::<Vec<_>>().join(", ")
+        let operators: Vec<_> = self.nodes.iter().filter(runs).map(|node| node.operator).collect();
+        let composed = if operators.len() > 1 { "composed: " } else { "" };
+        format!("{composed}{}", operators.join(", "))
     }
 
     /// The tensors known before the run, and the nodes.
@@ -254,7 +270,7 @@ mod tests {
         let weight = graph.widen(weight);
         let product = graph.node("com.microsoft QuickGelu", &[x, weight], &[]);
         graph.round(product);
-        assert_eq!(graph.path(), "Cast, com.microsoft QuickGelu, Cast");
+        assert_eq!(graph.path(), "composed: Cast, com.microsoft QuickGelu, Cast");
         let (known, nodes) = graph.into_parts();
         assert!(known.is_empty(), "a sketch holds no data");
         assert_eq!(nodes.len(), 4);

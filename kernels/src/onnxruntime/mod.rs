@@ -2,9 +2,9 @@
 //!
 //! Each family writes its specs as a graph of ONNX's operators: the one operator with the semantics of
 //! the spec where there is one, several where there is not. The graph becomes a model in memory, a
-//! session with ONNX Runtime's default optimizations, and operands and results bound once. What the
-//! graph says, runs: [`Declaration::path`] names its operators, and none of the optimizations finds
-//! anything in it to fuse.
+//! session with ONNX Runtime's default optimizations, and operands and results bound once, so that a
+//! run copies and allocates nothing of them. What the graph says, runs: [`Declaration::path`] names its
+//! operators, and none of the optimizations finds anything in it to fuse.
 //!
 //! A kernel that ONNX Runtime has for f16 or bf16 is used with the accuracy it has. Where it has none,
 //! the operator works on f32 between two casts, which is what ONNX Runtime itself does with f16.
@@ -20,6 +20,7 @@ mod norm;
 mod rope;
 mod session;
 mod softmax;
+mod unstated;
 
 use std::ffi::OsString;
 use std::sync::OnceLock;
@@ -32,8 +33,9 @@ use crate::op::{Op, Operand};
 use crate::operands::{Inputs, Outputs};
 use crate::problem::Problem;
 use crate::registry::Registry;
+use crate::unstated::{Habit, Unstated};
 use graph::{Edge, Graph};
-use session::Bound;
+use session::{Bound, Latest};
 
 /// The version that scripts/setup-onnxruntime fetches, and that the known issues are about.
 const VERSION: &str = "1.31.1";
@@ -46,7 +48,7 @@ const ID: &str = "onnxruntime/cpu";
 /// Adds the backend, or the reason why the library cannot be used.
 pub(crate) fn register(registry: &mut Registry, threads: usize) {
     match environment() {
-        Ok(environment) => registry.add(OnnxRuntime { id: BackendId::new(ID), environment, threads }),
+        Ok(environment) => registry.add(OnnxRuntime::new(environment, threads)),
         Err(reason) => registry.add_absent(ID, reason),
     }
 }
@@ -86,6 +88,17 @@ struct OnnxRuntime {
     id: BackendId,
     environment: &'static Environment,
     threads: usize,
+    latest: Latest,
+}
+
+impl OnnxRuntime {
+    fn new(environment: &'static Environment, threads: usize) -> Self {
+        OnnxRuntime { id: BackendId::new(ID), environment, threads, latest: Latest::default() }
+    }
+
+    fn bind(&self, problem: &Problem, graph: Graph, outputs: &[Edge]) -> Result<Bound, BackendError> {
+        Bound::new(self.environment, self.threads, &self.latest, problem, graph, outputs)
+    }
 }
 
 /// Writes a problem into a graph, and gives the edges of its results.
@@ -148,8 +161,16 @@ impl Backend for OnnxRuntime {
     fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
         let mut graph = Graph::new(problem.dtype, inputs);
         let outputs = write(problem, &mut graph)?;
-        let bound = Bound::new(self.environment, self.threads, graph, &outputs, &problem.results())?;
+        let bound = self.bind(problem, graph, &outputs)?;
         Ok(Box::new(InSession { problem: problem.clone(), bound }))
+    }
+
+    fn unstated(&self, call: Unstated, problem: &Problem, inputs: &Inputs) -> Result<Habit, BackendError> {
+        let mut graph = Graph::new(problem.dtype, inputs);
+        let Some(output) = unstated::write(call, problem, &mut graph)? else { return Ok(Habit::Absent) };
+        let mut bound = self.bind(problem, graph, &[output])?;
+        bound.run()?;
+        Ok(Habit::Results(Outputs::new(problem, bound.download(&problem.results())?)?))
     }
 }
 

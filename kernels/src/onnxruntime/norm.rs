@@ -1,10 +1,11 @@
 //! layer, rms, batch, group and instance norm.
 
-use super::graph::{Attribute, Edge, Graph};
+use super::graph::{Attribute, Edge, Graph, Role};
 use crate::dtype::DType;
 use crate::error::BackendError;
 use crate::op::norm::BatchNormMode;
 use crate::op::{BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RmsNorm};
+use crate::tensor::Tensor;
 
 fn epsilon(eps: f32) -> (&'static str, Attribute) {
     ("epsilon", Attribute::Float(eps))
@@ -64,8 +65,10 @@ fn rms(x: Edge, weight: Edge, dtype: DType, eps: f32, graph: &mut Graph) -> Edge
 }
 
 /// In training ONNX's operator keeps the running variance *biased*. With a momentum of 0 it hands out
-/// the statistics of the batch instead, whatever running ones it is given: equal numbers, because its
-/// kernel may write into their memory.
+/// the statistics of the batch instead, whatever running ones it is given.
+///
+/// ONNX Runtime's kernel writes its new statistics over the old ones, even where those are inputs of
+/// the model, and an infinite one would make the next run's NaN: what they are given is renewed.
 pub(super) fn batch_norm(spec: &BatchNorm, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
     let channels = spec.shape[1];
     let x = graph.operand("x")?;
@@ -78,12 +81,15 @@ pub(super) fn batch_norm(spec: &BatchNorm, graph: &mut Graph) -> Result<Vec<Edge
         let out = graph.node("BatchNormalization", &[x, weight, bias, mean, var], &[epsilon(spec.eps)]);
         return Ok(vec![graph.round(out)]);
     }
-    let unused = graph.parameter_or("running_var", false, 1.0, &[channels])?;
-    let unused = graph.widen(unused);
+    let mut statistics = || {
+        let zeros = |_| Ok(Tensor::from_slice(&[channels], &vec![0.0_f32; channels])?.into());
+        graph.known(Role::Scratch, zeros)
+    };
+    let (mean, var) = (statistics()?, statistics()?);
     let attributes =
         [epsilon(spec.eps), ("momentum", Attribute::Float(0.0)), ("training_mode", Attribute::Int(1))];
     let [out, batch_mean, batch_var] =
-        graph.node_of("BatchNormalization", &[x, weight, bias, unused, unused], &attributes);
+        graph.node_of("BatchNormalization", &[x, weight, bias, mean, var], &attributes);
 
     let (n, _, spatial) = spec.dims();
     let count = (n * spatial) as f64;

@@ -30,7 +30,7 @@ pub(super) fn rope(spec: &Rope, graph: &mut Graph) -> Result<Vec<Edge>, BackendE
 }
 
 /// Cosines and sines [B, L, rotary_dim/2], bound like the caches of a model.
-fn prepared(spec: &Rope, graph: &mut Graph) -> Result<[Edge; 2], BackendError> {
+pub(super) fn prepared(spec: &Rope, graph: &mut Graph) -> Result<[Edge; 2], BackendError> {
     let dtype = if tables_are(graph.dtype) == Rounded::Storage { graph.dtype } else { DType::F32 };
     let mut table = |is_sine: bool| {
         graph.known(Role::Input, |operands| {
