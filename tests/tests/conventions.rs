@@ -56,6 +56,12 @@ fn libtorch_follows_what_is_on_record() {
     follows("libtorch");
 }
 
+#[test]
+#[cfg(feature = "onnxruntime")]
+fn onnxruntime_follows_what_is_on_record() {
+    follows("onnxruntime");
+}
+
 /// A row for each question, none wider than 80 columns, and one for each question and backend in JSON.
 #[test]
 fn the_command_lists_them() {
