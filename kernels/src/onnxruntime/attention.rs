@@ -62,6 +62,8 @@ fn refusal(spec: &Attention) -> Option<&'static str> {
     match spec {
         Attention { sinks: true, .. } => Some("ONNX's Attention has no sinks"),
         Attention { lse: true, .. } => Some("ONNX's Attention gives no log-sum-exp"),
+        // Its operands may still have rows: those of a cache.
+        _ if spec.kv_len == 0 => Some(super::EMPTY),
         _ if spec.scale <= 0.0 => Some("ONNX Runtime's Attention wants a scale greater than 0"),
         _ => None,
     }

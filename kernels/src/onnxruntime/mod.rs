@@ -26,6 +26,7 @@ use std::ffi::OsString;
 use std::sync::OnceLock;
 
 use ort::environment::Environment;
+use ort::logging::LogLevel;
 
 use crate::backend::{Allocation, Backend, BackendId, BackendInfo, Declaration, Prepared, Support};
 use crate::error::BackendError;
@@ -44,6 +45,9 @@ const VERSION: &str = "1.31.1";
 const COMMIT: &str = "6af1a93";
 
 const ID: &str = "onnxruntime/cpu";
+
+/// Why it refuses a problem without elements.
+const EMPTY: &str = "ONNX Runtime's kernels are not made for empty tensors";
 
 /// Adds the backend, or the reason why the library cannot be used.
 pub(crate) fn register(registry: &mut Registry, threads: usize) {
@@ -74,7 +78,11 @@ fn load() -> Result<Environment, String> {
             "{path} is built from commit {found}, and ONNX Runtime {VERSION} from {COMMIT} is expected: {REMEDY}"
         ));
     }
-    environment.with_telemetry(false).build().map_err(|error| format!("{path}: {error}"))
+    let environment =
+        environment.with_telemetry(false).build().map_err(|error| format!("{path}: {error}"))?;
+    // What goes wrong comes back as an error, and need not stand on the terminal as well.
+    environment.set_log_level(LogLevel::Fatal);
+    Ok(environment)
 }
 
 /// The commit in what the library says of its build: `… git-commit-id=6af1a93, …`.
@@ -104,8 +112,7 @@ impl OnnxRuntime {
 /// Writes a problem into a graph, and gives the edges of its results.
 fn write(problem: &Problem, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
     if problem.operands().iter().any(Operand::is_empty) {
-        let reason = "ONNX Runtime's kernels are not made for empty tensors".into();
-        return Err(BackendError::Unsupported { reason });
+        return Err(BackendError::Unsupported { reason: EMPTY.into() });
     }
     match &problem.op {
         Op::Attention(spec) => attention::attention(spec, graph),
