@@ -25,14 +25,16 @@ need_cxx() {
         die "no C++ compiler (${CXX:-c++}) was found, and the libtorch backend needs one: install g++ or clang, or pass --without-libtorch"
 }
 
-# Takes --without-libtorch out of the arguments: `features` is what cargo then gets, `rest` what is left.
-# Arguments after `--` are somebody else's.
+# Takes --without-libtorch and --without-onnxruntime out of the arguments: `features` is what cargo then
+# gets, `rest` what is left. Without libtorch nothing is fetched, so ONNX Runtime goes with it. Arguments
+# after `--` are somebody else's.
 choose_features() {
-    features=(--features libtorch)
+    features=(--features libtorch,onnxruntime)
     rest=()
     while (($#)); do
         case $1 in
         --without-libtorch) features=() ;;
+        --without-onnxruntime) features=(${features[@]+--features libtorch}) ;;
         --) rest+=("$@"); break ;;
         *) rest+=("$1") ;;
         esac
@@ -47,4 +49,6 @@ set_up() {
     need_cxx
     scripts/setup-libtorch ||
         die "libtorch could not be had (see above): mend that, or pass --without-libtorch to go on with the other backends"
+    [[ ${features[*]} != *onnxruntime* ]] || scripts/setup-onnxruntime ||
+        die "ONNX Runtime could not be had (see above): mend that, or pass --without-onnxruntime to go on with the other backends"
 }

@@ -28,6 +28,20 @@ fetch() { # fetch REQUIREMENT GLOB [PIP OPTION...]: sets `wheel`
     wheel=$(compgen -G "$wheels/$glob" | head -n 1)
 }
 
+# Libraries do not depend on Python's version, only the wheel's name does: where none is made for the Python
+# at hand, one that has a wheel is named.
+fetch_for_any_python() { # fetch_for_any_python REQUIREMENT GLOB: sets `wheel`
+    local platform
+    fetch "$1" "$2" && return
+    case $(uname -s)-$(uname -m) in
+    Linux-*) platform=manylinux_2_28_$(uname -m) ;;
+    Darwin-arm64) platform=macosx_14_0_arm64 ;;
+    *) return 1 ;;
+    esac
+    say "not for this Python; asking for the wheel made for Python 3.12"
+    fetch "$1" "$2" --python-version 3.12 --implementation cp --platform "$platform"
+}
+
 # Only what is asked for leaves the archive: unpacking all would write three times as much.
 unpack() { # unpack WHEEL FOLDER KEEP-REGEX DROP-REGEX
     python3 - "$@" <<'PYTHON'

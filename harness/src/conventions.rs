@@ -263,7 +263,7 @@ mod tests {
             }
             let given = ["as asked", "either", "none", "composed", "unsupported", "refuses"];
             for (of, fact) in &probe.facts {
-                let who = ["exact", "naive", "simd", "candle", "libtorch"];
+                let who = ["exact", "naive", "simd", "candle", "libtorch", "onnxruntime"];
                 assert!(who.contains(&of.as_str()), "{}: {of}", probe.name);
                 let known = probe.answers.contains_key(fact) || given.contains(&fact.as_str());
                 assert!(known, "{}: {of} = {fact}", probe.name);

@@ -280,6 +280,7 @@ fn features() -> Vec<String> {
         ("candle-cuda", cfg!(feature = "candle-cuda")),
         ("candle-metal", cfg!(feature = "candle-metal")),
         ("libtorch", cfg!(feature = "libtorch")),
+        ("onnxruntime", cfg!(feature = "onnxruntime")),
     ];
     features.into_iter().filter(|(_, on)| *on).map(|(name, _)| name.to_string()).collect()
 }

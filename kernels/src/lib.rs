@@ -16,8 +16,10 @@
 //! | [`unstated`] | what a library does where its caller does not say |
 //! | [`naive`] | the shortest readable code |
 //! | [`simd`] | blocked kernels, one source for every instruction set |
-//! | `candle`, `libtorch` | the libraries, behind features of the same name |
+//! | `candle`, `libtorch`, `onnxruntime` | the libraries, behind features of the same name |
 
+#[cfg(all(test, any(feature = "libtorch", feature = "onnxruntime")))]
+mod against_naive;
 pub mod backend;
 #[cfg(feature = "candle")]
 pub mod candle;
@@ -29,6 +31,8 @@ pub mod host;
 #[cfg(feature = "libtorch")]
 pub mod libtorch;
 pub mod naive;
+#[cfg(feature = "onnxruntime")]
+pub mod onnxruntime;
 pub mod op;
 pub mod operands;
 pub mod problem;

@@ -42,6 +42,13 @@ impl Registry {
             "libtorch/cpu",
             "not compiled: run scripts/setup-libtorch and build with --features libtorch",
         );
+        #[cfg(feature = "onnxruntime")]
+        crate::onnxruntime::register(&mut registry, threads);
+        #[cfg(not(feature = "onnxruntime"))]
+        registry.add_absent(
+            "onnxruntime/cpu",
+            "not compiled: run scripts/setup-onnxruntime and build with --features onnxruntime",
+        );
         registry
     }
 

@@ -87,6 +87,8 @@ conformance! {
     candle,
     #[cfg(feature = "libtorch")]
     libtorch,
+    #[cfg(feature = "onnxruntime")]
+    onnxruntime,
 }
 
 /// The smoke suite stands for every operation in every dtype.

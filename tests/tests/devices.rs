@@ -33,6 +33,31 @@ fn an_absent_device_says_why() {
     assert!(devices >= 2, "candle's devices are listed whatever was compiled: {list}");
 }
 
+/// ONNX Runtime is loaded when the program runs, so its library can be absent from any build.
+#[test]
+fn an_absent_library_says_what_to_do() {
+    let here = directory();
+    let nowhere = here.path().join("libonnxruntime.so");
+    let without_library = |arguments: &[&str]| {
+        touchstone::touchstone(here.path()).args(arguments).env("ORT_DYLIB_PATH", &nowhere).output().unwrap()
+    };
+    let list: serde_json::Value =
+        serde_json::from_slice(&without_library(&["list", "--json"]).stdout).unwrap();
+    let mut backends = list["backends"].as_array().unwrap().iter();
+    let backend = backends.find(|backend| backend["id"] == "onnxruntime/cpu").unwrap();
+    assert_eq!(backend["present"], false, "{backend}");
+    let reason = backend["reason"].as_str().unwrap();
+    let remedy = match cfg!(feature = "onnxruntime") {
+        true => "; run scripts/setup-onnxruntime, or set ORT_DYLIB_PATH",
+        false => "not compiled: run scripts/setup-onnxruntime and build with --features onnxruntime",
+    };
+    assert!(reason.ends_with(remedy), "{reason}");
+
+    let output = without_library(&["check", "--backend", "onnxruntime"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && stderr.contains(reason), "{stderr}");
+}
+
 #[test]
 fn backends_are_chosen_by_device() {
     let here = directory();

@@ -113,7 +113,9 @@ fn list_conventions(registry: &Registry, arguments: &Arguments) -> anyhow::Resul
     if arguments.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&asked.concat())?)?;
     } else {
-        let mut table = plain(iter::once("question".to_string()).chain(ids()));
+        // In two lines, a long name leaves room for the questions.
+        let headings = ids().map(|id| id.replacen('/', "/\n", 1));
+        let mut table = plain(iter::once("question".to_string()).chain(headings));
         for (probe, rows) in probes.iter().zip(&asked) {
             table.add_row(iter::once(probe.question.clone()).chain(answers(rows)));
         }

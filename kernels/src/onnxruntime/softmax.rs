@@ -1,0 +1,18 @@
+//! softmax and log_softmax.
+
+use super::graph::{Attribute, Edge, Graph};
+use crate::error::BackendError;
+use crate::op::Softmax;
+
+/// ONNX Runtime has kernels for f32, without a scale.
+pub(super) fn softmax(spec: &Softmax, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+    let x = graph.operand("x")?;
+    let mut x = graph.widen(x);
+    if spec.scale != 1.0 {
+        let scale = graph.number(spec.scale)?;
+        x = graph.node("Mul", &[x, scale], &[]);
+    }
+    let operator = if spec.log { "LogSoftmax" } else { "Softmax" };
+    let out = graph.node(operator, &[x], &[("axis", Attribute::Int(spec.axis as i64))]);
+    Ok(vec![graph.round(out)])
+}
