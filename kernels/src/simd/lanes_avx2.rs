@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use half::{bf16, f16};
 
 use super::isa::Avx2;
-use super::lanes::{Kernel, Lanes, head, head_mut, load_buffered};
+use super::lanes::{Kernel, Lanes, TABLE, head, head_mut, load_buffered, lookup_buffered};
 use crate::dtype::{DType, Element};
 
 /// Methods that only compute on registers.
@@ -35,6 +35,7 @@ const FIRST: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0
 impl Lanes for Avx2 {
     type F = __m256;
     type M = __m256;
+    type Table = &'static [f32; TABLE];
     const N: usize = 8;
     const REGISTERS: usize = 16;
 
@@ -221,6 +222,14 @@ impl Lanes for Avx2 {
         }
     }
 
+    #[inline(always)]
+    fn table(self, table: &'static [f32; TABLE]) -> Self::Table {
+        table
+    }
+    #[inline(always)]
+    fn lookup(self, table: Self::Table, index: __m256) -> __m256 {
+        lookup_buffered(self, table, index)
+    }
     #[inline(always)]
     fn first(self, n: usize) -> __m256 {
         let mask: &[i32; 8] = head(&FIRST[8 - n.min(8)..]);

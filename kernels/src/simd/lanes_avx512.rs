@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use half::{bf16, f16};
 
 use super::isa::Avx512;
-use super::lanes::{Kernel, Lanes, head, head_mut};
+use super::lanes::{Kernel, Lanes, TABLE, head, head_mut};
 use crate::dtype::{DType, Element};
 
 /// Methods that only compute on registers.
@@ -57,8 +57,10 @@ fn first_lanes(n: usize) -> __mmask16 {
 impl Lanes for Avx512 {
     type F = __m512;
     type M = __mmask16;
+    type Table = (__m512, __m512);
     const N: usize = 16;
     const REGISTERS: usize = 32;
+    const LOOKS_UP: bool = true;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -204,6 +206,9 @@ impl Lanes for Avx512 {
             let exponent = _mm512_cvtepi32_ps(_mm512_srai_epi32::<23>(offset));
             (_mm512_castsi512_ps(_mm512_add_epi32(significand, root_half)), exponent)
         }
+        fn lookup(table: (__m512, __m512), index: __m512) -> __m512 {
+            _mm512_permutex2var_ps(table.0, _mm512_castps_si512(index), table.1)
+        }
         fn reduce_add(a: __m512) -> f32 { _mm512_reduce_add_ps(a) }
         fn reduce_max(a: __m512) -> f32 { _mm512_reduce_max_ps(a) }
         fn reduce_min(a: __m512) -> f32 { _mm512_reduce_min_ps(a) }
@@ -224,6 +229,10 @@ impl Lanes for Avx512 {
         }
     }
 
+    #[inline(always)]
+    fn table(self, table: &'static [f32; TABLE]) -> (__m512, __m512) {
+        (self.load(&table[..16]), self.load(&table[16..]))
+    }
     #[inline(always)]
     fn first(self, n: usize) -> __mmask16 {
         first_lanes(n.min(16))

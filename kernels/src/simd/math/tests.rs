@@ -20,7 +20,7 @@ struct Ln;
 
 impl Function for Ln {
     #[inline(always)]
-    fn at<L: Lanes>(self, lanes: L, x: L::F) -> L::F {
+    fn at<L: Lanes>(self, lanes: L, [x]: [L::F; 1]) -> L::F {
         super::ln(lanes, x)
     }
 }
@@ -90,7 +90,7 @@ fn worst(
             return worst;
         }
         let y = &mut y[..x.len()];
-        isa.run(Map { function, x: &x, out: y });
+        isa.run(Map { function, x: [&x], out: y });
         for (&x, &y) in x.iter().zip(&*y) {
             let error = ulps(y, exact(x as f64));
             // A NaN error is the worst.
