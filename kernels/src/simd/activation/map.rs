@@ -5,7 +5,7 @@
 //! and only if it met an argument beyond does it go over the block again, for those lanes.
 
 use super::functions::{Function, Gate, Gated};
-use crate::dtype::Element;
+use crate::dtype::{DType, Element};
 use crate::simd::lanes::{Kernel, Lanes};
 use crate::simd::math::{Loaded, Pieces};
 
@@ -26,7 +26,7 @@ impl<T: Element, F: Function<M>, const M: usize> Kernel for Map<'_, T, F, M> {
             *x = &x[..out.len()];
         }
         match function.pieces() {
-            Some(pieces) if L::LOOKS_UP => InPieces::new(lanes, function, pieces).map(x, out),
+            Some(pieces) if L::LOOKS_UP => InPieces::new(lanes, function, pieces, T::DTYPE).map(x, out),
             _ => {
                 whole_vectors(
                     lanes,
@@ -109,8 +109,8 @@ struct InPieces<L: Lanes, F> {
 
 impl<L: Lanes, F> InPieces<L, F> {
     #[inline(always)]
-    fn new(lanes: L, function: F, pieces: &'static Pieces) -> Self {
-        InPieces { lanes, function, loaded: pieces.load(lanes), limit: lanes.splat(pieces.limit()) }
+    fn new(lanes: L, function: F, pieces: &'static Pieces, dtype: DType) -> Self {
+        InPieces { lanes, function, loaded: pieces.load(lanes, dtype), limit: lanes.splat(pieces.limit()) }
     }
 
     #[inline(always)]

@@ -86,13 +86,13 @@ pub(crate) fn gelu<L: Lanes>(lanes: L, x: L::F) -> Scaled<L::F> {
 /// erf.
 pub(crate) static ERF_PIECES: LazyLock<Pieces> = LazyLock::new(|| {
     let grid = Grid { linear: 12.0, quadratic: -1.05, first: 0 };
-    Pieces::fit_odd(grid, 3.93, libm::erf)
+    Pieces::fit_odd(grid, 4.0, libm::erf)
 });
 
 /// erf x in pieces.
 #[inline(always)]
 pub(crate) fn erf_near<L: Lanes>(lanes: L, pieces: &Loaded<L>, x: L::F) -> L::F {
-    pieces.odd(lanes, x, 3.93)
+    pieces.odd(lanes, x, 4.0)
 }
 
 /// Φ(−a). Its logarithm falls by about a + 0.8.

@@ -62,7 +62,7 @@ pub(crate) fn softplus<L: Lanes>(lanes: L, x: L::F) -> L::F {
 /// log(1 + e^−a).
 pub(crate) static SOFTPLUS: LazyLock<Pieces> = LazyLock::new(|| {
     let grid = Grid { linear: 2.0, quadratic: 0.0, first: 0 };
-    Pieces::fit(grid, 15.75, |a| libm::log1p(libm::exp(-a)))
+    Pieces::fit(grid, 15.7, |a| libm::log1p(libm::exp(-a)))
 });
 
 /// log(1 + e^x) in pieces.

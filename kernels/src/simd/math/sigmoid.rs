@@ -140,7 +140,7 @@ pub(crate) fn mish<L: Lanes>(lanes: L, x: L::F) -> L::F {
 /// sigmoid(−a).
 pub(crate) static SIGMOID: LazyLock<Pieces> = LazyLock::new(|| {
     let grid = Grid { linear: 2.0, quadratic: 0.0, first: 0 };
-    Pieces::fit(grid, 15.75, |a| 1.0 / (1.0 + libm::exp(a)))
+    Pieces::fit(grid, 15.7, |a| 1.0 / (1.0 + libm::exp(a)))
 });
 
 /// 1/(1 + e^−x) in pieces.
@@ -176,19 +176,19 @@ pub(crate) fn gelu_tanh_near<L: Lanes>(lanes: L, pieces: &Loaded<L>, x: L::F) ->
 /// tanh.
 pub(crate) static TANH_PIECES: LazyLock<Pieces> = LazyLock::new(|| {
     let grid = Grid { linear: 5.3, quadratic: -0.22, first: 0 };
-    Pieces::fit_odd(grid, 9.1, libm::tanh)
+    Pieces::fit_odd(grid, 9.5, libm::tanh)
 });
 
 /// tanh x in pieces.
 #[inline(always)]
 pub(crate) fn tanh_near<L: Lanes>(lanes: L, pieces: &Loaded<L>, x: L::F) -> L::F {
-    pieces.odd(lanes, x, 9.1)
+    pieces.odd(lanes, x, 9.5)
 }
 
 /// tanh(log(1 + e^x)).
 pub(crate) static MISH: LazyLock<Pieces> = LazyLock::new(|| {
     let grid = Grid { linear: 2.0, quadratic: 0.0, first: -16 };
-    Pieces::fit(grid, 7.75, |x| {
+    Pieces::fit(grid, 7.7, |x| {
         let e = libm::exp(x);
         e * (2.0 + e) / (2.0 + e * (2.0 + e))
     })
