@@ -93,6 +93,14 @@ pub trait Lanes: Copy + Send + Sync + std::fmt::Debug + 'static {
     #[inline(always)]
     fn prefetch<T>(self, _x: &[T]) {}
 
+    /// Asks for the cache line some bytes after the first element, in the slice or beyond.
+    #[inline(always)]
+    fn prefetch_ahead<T>(self, _x: &[T], _bytes: usize) {}
+
+    /// [`prefetch_ahead`](Lanes::prefetch_ahead) of a line that is to be written.
+    #[inline(always)]
+    fn prefetch_to_write<T>(self, _out: &[T], _bytes: usize) {}
+
     /// a + b
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     /// a − b

@@ -147,6 +147,17 @@ impl Lanes for Avx512 {
         // SAFETY: a prefetch never faults; SSE is part of x86-64.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().cast()) }
     }
+    #[inline(always)]
+    fn prefetch_ahead<T>(self, x: &[T], bytes: usize) {
+        // SAFETY: a prefetch of any address never faults; SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().cast::<i8>().wrapping_add(bytes)) }
+    }
+    #[inline(always)]
+    fn prefetch_to_write<T>(self, out: &[T], bytes: usize) {
+        // SAFETY: a prefetch of any address never faults; where PREFETCHW is not known it does
+        // nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(out.as_ptr().cast::<i8>().wrapping_add(bytes)) }
+    }
 
     #[inline(always)]
     fn load_partial<T: Element>(self, x: &[T], fill: f32) -> __m512 {

