@@ -19,6 +19,9 @@ use crate::dtype::{DType, Element};
 /// The lanes of the widest instruction set: the size of buffers that hold one vector.
 pub const MAX_LANES: usize = 16;
 
+/// The numbers of a [table](Lanes::lookup).
+pub const TABLE: usize = 32;
+
 /// A computation that can run on any instruction set, with its arguments.
 pub trait Kernel {
     /// What it returns.
@@ -38,10 +41,14 @@ pub trait Lanes: Copy + Send + Sync + std::fmt::Debug + 'static {
     type F: Copy;
     /// N truth values.
     type M: Copy;
+    /// A [table](Lanes::lookup), in registers where they can hold it.
+    type Table: Copy;
     /// The number of lanes.
     const N: usize;
     /// Vector registers of the instruction set: what a register tile may fill.
     const REGISTERS: usize;
+    /// Whether [`lookup`](Lanes::lookup) is one instruction.
+    const LOOKS_UP: bool = false;
 
     /// Runs a kernel with the instructions enabled.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
@@ -85,6 +92,14 @@ pub trait Lanes: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// Asks for the cache line of the first element.
     #[inline(always)]
     fn prefetch<T>(self, _x: &[T]) {}
+
+    /// Asks for the cache line some bytes after the first element, in the slice or beyond.
+    #[inline(always)]
+    fn prefetch_ahead<T>(self, _x: &[T], _bytes: usize) {}
+
+    /// [`prefetch_ahead`](Lanes::prefetch_ahead) of a line that is to be written.
+    #[inline(always)]
+    fn prefetch_to_write<T>(self, _out: &[T], _bytes: usize) {}
 
     /// a + b
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
@@ -187,6 +202,11 @@ pub trait Lanes: Copy + Send + Sync + std::fmt::Debug + 'static {
         self.load(&pairs)
     }
 
+    /// A table, to look up in.
+    fn table(self, table: &'static [f32; TABLE]) -> Self::Table;
+    /// In each lane the number of the table at the lowest five bits of that lane's index.
+    fn lookup(self, table: Self::Table, index: Self::F) -> Self::F;
+
     /// The sum of all lanes, added in pairs.
     fn reduce_add(self, a: Self::F) -> f32;
     /// The largest lane. A NaN may or may not be returned.
@@ -264,6 +284,17 @@ pub(super) fn load_buffered<L: Lanes, T: Element>(lanes: L, x: &[T], fill: f32) 
     let mut buffer = [T::zeroed(); MAX_LANES];
     buffer[..L::N][..x.len()].copy_from_slice(x);
     lanes.select(lanes.first(x.len()), lanes.load_as(&buffer), lanes.splat(fill))
+}
+
+/// [`lookup`](Lanes::lookup) by way of a buffer.
+#[inline(always)]
+pub(super) fn lookup_buffered<L: Lanes>(lanes: L, table: &[f32; TABLE], index: L::F) -> L::F {
+    let mut buffer = [0.0; MAX_LANES];
+    lanes.store(&mut buffer, index);
+    for lane in &mut buffer {
+        *lane = table[lane.to_bits() as usize % TABLE];
+    }
+    lanes.load(&buffer)
 }
 
 /// The first N elements as an array.

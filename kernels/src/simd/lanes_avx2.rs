@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use half::{bf16, f16};
 
 use super::isa::Avx2;
-use super::lanes::{Kernel, Lanes, head, head_mut, load_buffered};
+use super::lanes::{Kernel, Lanes, TABLE, head, head_mut, load_buffered, lookup_buffered};
 use crate::dtype::{DType, Element};
 
 /// Methods that only compute on registers.
@@ -35,6 +35,7 @@ const FIRST: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0
 impl Lanes for Avx2 {
     type F = __m256;
     type M = __m256;
+    type Table = &'static [f32; TABLE];
     const N: usize = 8;
     const REGISTERS: usize = 16;
 
@@ -123,6 +124,17 @@ impl Lanes for Avx2 {
     fn prefetch<T>(self, x: &[T]) {
         // SAFETY: a prefetch never faults; SSE is part of x86-64.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn prefetch_ahead<T>(self, x: &[T], bytes: usize) {
+        // SAFETY: a prefetch of any address never faults; SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().cast::<i8>().wrapping_add(bytes)) }
+    }
+    #[inline(always)]
+    fn prefetch_to_write<T>(self, out: &[T], bytes: usize) {
+        // SAFETY: a prefetch of any address never faults; where PREFETCHW is not known it does
+        // nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(out.as_ptr().cast::<i8>().wrapping_add(bytes)) }
     }
 
     /// A masked store in turn takes Zen 42 micro-operations: stores go by way of a buffer.
@@ -221,6 +233,14 @@ impl Lanes for Avx2 {
         }
     }
 
+    #[inline(always)]
+    fn table(self, table: &'static [f32; TABLE]) -> Self::Table {
+        table
+    }
+    #[inline(always)]
+    fn lookup(self, table: Self::Table, index: __m256) -> __m256 {
+        lookup_buffered(self, table, index)
+    }
     #[inline(always)]
     fn first(self, n: usize) -> __m256 {
         let mask: &[i32; 8] = head(&FIRST[8 - n.min(8)..]);

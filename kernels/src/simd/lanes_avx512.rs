@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use half::{bf16, f16};
 
 use super::isa::Avx512;
-use super::lanes::{Kernel, Lanes, head, head_mut};
+use super::lanes::{Kernel, Lanes, TABLE, head, head_mut};
 use crate::dtype::{DType, Element};
 
 /// Methods that only compute on registers.
@@ -20,20 +20,34 @@ macro_rules! on_registers {
     )+};
 }
 
-/// Rounded to bf16, to nearest even, in the lower halves of the lanes.
+/// The places of the upper halves of sixteen lanes, in either half of a vector of words.
+const UPPER_HALVES: [u16; 32] = {
+    let mut places = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        places[i] = 2 * (i as u16 % 16) + 1;
+        i += 1;
+    }
+    places
+};
+
+/// Rounded to bf16, to nearest even.
 #[inline(always)]
-fn bf16_bits(_proof: Avx512, a: __m512) -> __m512i {
-    // SAFETY: the token proves AVX-512 F; nothing here touches memory.
+fn narrow_bf16(_proof: Avx512, a: __m512) -> __m256i {
+    /// A quiet NaN for either kind of NaN, everything else as it is.
+    const QUIET_NAN: i32 = 0x1111_1133;
+    // SAFETY: the token proves AVX-512 F and BW; 64 bytes are readable.
     unsafe {
+        // That NaN cannot carry into infinity below, as others could.
+        let a = _mm512_fixupimm_ps::<0>(a, a, _mm512_set1_epi32(QUIET_NAN));
         // Adding 0x7fff, and one more if the kept part is odd, carries into the upper half
         // exactly when rounding to nearest even goes up.
         let bits = _mm512_castps_si512(a);
-        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-        let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-        // A NaN could carry into infinity; keep it, quiet.
-        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a);
-        let kept = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x0040_0000));
-        _mm512_srli_epi32::<16>(kept)
+        let odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x0001_0000));
+        let rounded = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
+        let rounded = _mm512_mask_add_epi32(rounded, odd, rounded, _mm512_set1_epi32(1));
+        let places = _mm512_loadu_si512(UPPER_HALVES.as_ptr().cast());
+        _mm512_castsi512_si256(_mm512_permutexvar_epi16(places, rounded))
     }
 }
 
@@ -57,8 +71,10 @@ fn first_lanes(n: usize) -> __mmask16 {
 impl Lanes for Avx512 {
     type F = __m512;
     type M = __mmask16;
+    type Table = (__m512, __m512);
     const N: usize = 16;
     const REGISTERS: usize = 32;
+    const LOOKS_UP: bool = true;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -106,9 +122,9 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn store_bf16(self, out: &mut [bf16], a: __m512) {
         let out: &mut [bf16; 16] = head_mut(out);
-        let bits = bf16_bits(self, a);
-        // SAFETY: 32 bytes are writable; the token proves AVX-512 F.
-        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(bits)) }
+        let bits = narrow_bf16(self, a);
+        // SAFETY: 32 bytes are writable; the token proves AVX.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), bits) }
     }
     #[inline(always)]
     fn stream(self, out: &mut [f32], a: __m512) {
@@ -130,6 +146,17 @@ impl Lanes for Avx512 {
     fn prefetch<T>(self, x: &[T]) {
         // SAFETY: a prefetch never faults; SSE is part of x86-64.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn prefetch_ahead<T>(self, x: &[T], bytes: usize) {
+        // SAFETY: a prefetch of any address never faults; SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().cast::<i8>().wrapping_add(bytes)) }
+    }
+    #[inline(always)]
+    fn prefetch_to_write<T>(self, out: &[T], bytes: usize) {
+        // SAFETY: a prefetch of any address never faults; where PREFETCHW is not known it does
+        // nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(out.as_ptr().cast::<i8>().wrapping_add(bytes)) }
     }
 
     #[inline(always)]
@@ -159,8 +186,7 @@ impl Lanes for Avx512 {
                     _mm256_mask_storeu_epi16(out.as_mut_ptr().cast(), mask, bits);
                 }
                 DType::BF16 => {
-                    let bits = _mm512_cvtepi32_epi16(bf16_bits(self, a));
-                    _mm256_mask_storeu_epi16(out.as_mut_ptr().cast(), mask, bits);
+                    _mm256_mask_storeu_epi16(out.as_mut_ptr().cast(), mask, narrow_bf16(self, a));
                 }
             }
         }
@@ -213,6 +239,9 @@ impl Lanes for Avx512 {
             // The odd half-lanes of high, the even ones of low.
             _mm512_castsi512_ps(_mm512_mask_blend_epi16(0xaaaa_aaaa, low, _mm512_castps_si512(high)))
         }
+        fn lookup(table: (__m512, __m512), index: __m512) -> __m512 {
+            _mm512_permutex2var_ps(table.0, _mm512_castps_si512(index), table.1)
+        }
         fn reduce_add(a: __m512) -> f32 { _mm512_reduce_add_ps(a) }
         fn reduce_max(a: __m512) -> f32 { _mm512_reduce_max_ps(a) }
         fn reduce_min(a: __m512) -> f32 { _mm512_reduce_min_ps(a) }
@@ -233,6 +262,10 @@ impl Lanes for Avx512 {
         }
     }
 
+    #[inline(always)]
+    fn table(self, table: &'static [f32; TABLE]) -> (__m512, __m512) {
+        (self.load(&table[..16]), self.load(&table[16..]))
+    }
     #[inline(always)]
     fn first(self, n: usize) -> __mmask16 {
         first_lanes(n.min(16))

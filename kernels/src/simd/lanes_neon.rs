@@ -5,7 +5,7 @@ use std::arch::aarch64::*;
 use half::{bf16, f16};
 
 use super::isa::Neon;
-use super::lanes::{Kernel, Lanes, head, head_mut};
+use super::lanes::{Kernel, Lanes, TABLE, head, head_mut, lookup_buffered};
 
 /// Methods that only compute on registers.
 macro_rules! on_registers {
@@ -32,6 +32,7 @@ fn exp2(_proof: Neon, n: int32x4_t) -> F {
 impl Lanes for Neon {
     type F = F;
     type M = M;
+    type Table = &'static [f32; TABLE];
     const N: usize = 4;
     const REGISTERS: usize = 32;
 
@@ -143,6 +144,14 @@ impl Lanes for Neon {
         fn deinterleave(self, a: F, b: F) -> (F, F) { (vuzp1q_f32(a, b), vuzp2q_f32(a, b)) }
     }
 
+    #[inline(always)]
+    fn table(self, table: &'static [f32; TABLE]) -> Self::Table {
+        table
+    }
+    #[inline(always)]
+    fn lookup(self, table: Self::Table, index: F) -> F {
+        lookup_buffered(self, table, index)
+    }
     #[inline(always)]
     fn first(self, n: usize) -> M {
         const INDEX: [u32; 4] = [0, 1, 2, 3];

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::isa::Scalar;
-use super::lanes::{Kernel, Lanes};
+use super::lanes::{Kernel, Lanes, TABLE};
 
 /// a·b + c with the product exact (48 bits fit into f64) and one rounding to f64 before that to
 /// f32. `f32::mul_add` would be a library call wherever FMA is not known at compile time.
@@ -21,6 +21,7 @@ fn exp2(n: i32) -> f32 {
 impl Lanes for Scalar {
     type F = f32;
     type M = bool;
+    type Table = &'static [f32; TABLE];
     const N: usize = 1;
     const REGISTERS: usize = 16;
 
@@ -137,6 +138,14 @@ impl Lanes for Scalar {
     #[inline(always)]
     fn is_nan(self, a: f32) -> bool {
         a.is_nan()
+    }
+    #[inline(always)]
+    fn table(self, table: &'static [f32; TABLE]) -> Self::Table {
+        table
+    }
+    #[inline(always)]
+    fn lookup(self, table: Self::Table, index: f32) -> f32 {
+        table[index.to_bits() as usize % TABLE]
     }
     #[inline(always)]
     fn first(self, n: usize) -> bool {

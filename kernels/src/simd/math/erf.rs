@@ -1,5 +1,9 @@
 //! The error function, and the normal distribution behind GELU.
 
+use std::f64::consts::FRAC_1_SQRT_2;
+use std::sync::LazyLock;
+
+use super::pieces::{Grid, Loaded, Pieces};
 use super::{Scaled, exp, exp_m1_split, polynomial};
 use crate::simd::lanes::Lanes;
 
@@ -77,4 +81,29 @@ pub(crate) fn gelu<L: Lanes>(lanes: L, x: L::F) -> Scaled<L::F> {
     let centre = lanes.mul_add(m, polynomial(lanes, lanes.mul(m, m), NORMAL_CENTRE), half);
     let small = lanes.lt(a, half);
     Scaled { m, r: lanes.select(small, centre, r), n: lanes.select(small, zero, n) }
+}
+
+/// erf.
+pub(crate) static ERF_PIECES: LazyLock<Pieces> = LazyLock::new(|| {
+    let grid = Grid { linear: 12.0, quadratic: -1.05, first: 0 };
+    Pieces::fit_odd(grid, 4.0, libm::erf)
+});
+
+/// erf x in pieces.
+#[inline(always)]
+pub(crate) fn erf_near<L: Lanes>(lanes: L, pieces: &Loaded<L>, x: L::F) -> L::F {
+    pieces.odd(lanes, x, 4.0)
+}
+
+/// Φ(−a). Its logarithm falls by about a + 0.8.
+pub(crate) static NORMAL: LazyLock<Pieces> = LazyLock::new(|| {
+    let grid = Grid { linear: 1.42, quadratic: 0.885, first: 0 };
+    Pieces::fit(grid, 5.2, |a| 0.5 * libm::erfc(a * FRAC_1_SQRT_2))
+});
+
+/// x·Φ(x) in pieces: max(x, 0) − |x|·Φ(−|x|).
+#[inline(always)]
+pub(crate) fn gelu_near<L: Lanes>(lanes: L, pieces: &Loaded<L>, x: L::F) -> L::F {
+    let a = lanes.abs(x);
+    lanes.neg_mul_add(a, pieces.graded(lanes, a), lanes.max(lanes.splat(0.0), x))
 }

@@ -13,6 +13,16 @@ pub(super) const LN_2_LOW: f32 = -1.904_654_2e-9;
 /// (e^r − 1 − r)/r² for |r| ≤ ln(2)/2: 2^-26.1 of e^r − 1.
 const EXP_M1: [f32; 5] = [0.499_999_97, 0.166_665_39, 0.041_667_756, 0.008_367_124, 0.001_383_564_3];
 
+/// 1.5·2²³: numbers up to 2²² that are added to it come out as integers.
+const INTEGERS: f32 = 12_582_912.0;
+
+/// x/ln 2 to the nearest integer, for |x| up to 2²¹.
+#[inline(always)]
+fn nearest_power<L: Lanes>(lanes: L, x: L::F) -> L::F {
+    let integers = lanes.splat(INTEGERS);
+    lanes.sub(lanes.mul_add(x, lanes.splat(LOG2_E), integers), integers)
+}
+
 /// x + low = t − c + n·ln 2 with n integral and |t − c| ≤ ln(2)/2 and a hair.
 struct Reduced<F> {
     /// x − n·LN_2_HIGH, exact.
@@ -25,7 +35,7 @@ struct Reduced<F> {
 impl<F: Copy> Reduced<F> {
     #[inline(always)]
     fn new<L: Lanes<F = F>>(lanes: L, x: F, low: Option<F>) -> Self {
-        let n = lanes.round(lanes.mul(x, lanes.splat(LOG2_E)));
+        let n = nearest_power(lanes, x);
         let t = lanes.neg_mul_add(n, lanes.splat(LN_2_HIGH), x);
         let c = match low {
             None => lanes.mul(n, lanes.splat(LN_2_LOW)),
@@ -65,8 +75,14 @@ pub(crate) fn exp_split<L: Lanes>(lanes: L, x: L::F, low: Option<L::F>) -> (L::F
 #[inline(always)]
 pub(crate) fn exp<L: Lanes>(lanes: L, x: L::F) -> L::F {
     // Above 88.73 the result overflows, below −103.98 it rounds to zero.
-    let (p, n) = exp_split(lanes, clamp(lanes, x, -104.0, 89.0), None);
-    lanes.ldexp(p, n)
+    let x = clamp(lanes, x, -104.0, 89.0);
+    // With nothing to follow there is no need to keep 1 and the parts of r asunder.
+    let n = nearest_power(lanes, x);
+    let r = lanes.neg_mul_add(n, lanes.splat(LN_2_HIGH), x);
+    let r = lanes.neg_mul_add(n, lanes.splat(LN_2_LOW), r);
+    let one = lanes.splat(1.0);
+    let quotient = lanes.mul_add(r, polynomial(lanes, r, EXP_M1), one);
+    lanes.ldexp(lanes.mul_add(r, quotient, one), n)
 }
 
 /// e^x − 1 for x ≤ 0; unspecified above.

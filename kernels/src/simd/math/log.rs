@@ -1,6 +1,9 @@
 //! Logarithms.
 
+use std::sync::LazyLock;
+
 use super::exp::{LN_2_HIGH, LN_2_LOW};
+use super::pieces::{Grid, Loaded, Pieces};
 use super::{exp, polynomial};
 use crate::simd::lanes::Lanes;
 
@@ -54,4 +57,17 @@ fn ln_1p_unit<L: Lanes>(lanes: L, e: L::F) -> L::F {
 pub(crate) fn softplus<L: Lanes>(lanes: L, x: L::F) -> L::F {
     let e = exp(lanes, lanes.neg(lanes.abs(x)));
     lanes.add(lanes.max(x, lanes.splat(0.0)), ln_1p_unit(lanes, e))
+}
+
+/// log(1 + e^−a).
+pub(crate) static SOFTPLUS: LazyLock<Pieces> = LazyLock::new(|| {
+    let grid = Grid { linear: 2.0, quadratic: 0.0, first: 0 };
+    Pieces::fit(grid, 15.7, |a| libm::log1p(libm::exp(-a)))
+});
+
+/// log(1 + e^x) in pieces.
+#[inline(always)]
+pub(crate) fn softplus_near<L: Lanes>(lanes: L, pieces: &Loaded<L>, x: L::F) -> L::F {
+    let a = lanes.abs(x);
+    lanes.add(lanes.max(lanes.splat(0.0), x), pieces.uniform(lanes, a))
 }

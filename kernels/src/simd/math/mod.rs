@@ -11,16 +11,21 @@
 mod erf;
 mod exp;
 mod log;
+mod pieces;
 mod scaled;
 mod sigmoid;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use erf::{erf, gelu};
+pub(crate) use erf::{ERF_PIECES, NORMAL, erf, erf_near, gelu, gelu_near};
 pub(crate) use exp::{exp, exp_m1_negative, exp_m1_split, exp_split};
-pub(crate) use log::{ln, softplus};
+pub(crate) use log::{SOFTPLUS, ln, softplus, softplus_near};
+pub(crate) use pieces::{Loaded, Pieces};
 pub(crate) use scaled::Scaled;
-pub(crate) use sigmoid::{gelu_tanh, mish, sigmoid, silu, swish, tanh};
+pub(crate) use sigmoid::{
+    GELU_TANH, MISH, SIGMOID, TANH_PIECES, gelu_tanh, gelu_tanh_near, mish, mish_near, sigmoid, sigmoid_near,
+    silu, silu_near, swish, tanh, tanh_near,
+};
 
 use super::lanes::Lanes;
 

@@ -1,5 +1,8 @@
 //! The logistic function, the hyperbolic tangent, and the units built on them.
 
+use std::sync::LazyLock;
+
+use super::pieces::{Grid, Loaded, Pieces};
 use super::{Scaled, clamp, exp_m1_split, exp_split, polynomial};
 use crate::simd::lanes::Lanes;
 
@@ -132,4 +135,67 @@ pub(crate) fn mish<L: Lanes>(lanes: L, x: L::F) -> L::F {
     );
     let r = lanes.div(numerator, denominator);
     Scaled { m, r, n: lanes.select(negative, n, zero) }.value(lanes)
+}
+
+/// sigmoid(−a).
+pub(crate) static SIGMOID: LazyLock<Pieces> = LazyLock::new(|| {
+    let grid = Grid { linear: 2.0, quadratic: 0.0, first: 0 };
+    Pieces::fit(grid, 15.7, |a| 1.0 / (1.0 + libm::exp(a)))
+});
+
+/// 1/(1 + e^−x) in pieces.
+#[inline(always)]
+pub(crate) fn sigmoid_near<L: Lanes>(lanes: L, pieces: &Loaded<L>, x: L::F) -> L::F {
+    let below = pieces.uniform(lanes, lanes.abs(x));
+    lanes.select(lanes.lt(x, lanes.splat(0.0)), below, lanes.sub(lanes.splat(1.0), below))
+}
+
+/// x·sigmoid(x) in pieces: max(x, 0) − |x|·sigmoid(−|x|).
+#[inline(always)]
+pub(crate) fn silu_near<L: Lanes>(lanes: L, pieces: &Loaded<L>, x: L::F) -> L::F {
+    let a = lanes.abs(x);
+    lanes.neg_mul_add(a, pieces.uniform(lanes, a), lanes.max(lanes.splat(0.0), x))
+}
+
+/// The factor of −a in gelu_tanh(−a). Its logarithm falls by 1.6 + 0.21·a², nearly a + 1.2.
+pub(crate) static GELU_TANH: LazyLock<Pieces> = LazyLock::new(|| {
+    let grid = Grid { linear: 2.2, quadratic: 0.86, first: 0 };
+    Pieces::fit(grid, 4.8, |a| {
+        let z = libm::sqrt(8.0 / std::f64::consts::PI) * (a + 0.044715 * a * a * a);
+        1.0 / (1.0 + libm::exp(z))
+    })
+});
+
+/// [`gelu_tanh`] in pieces.
+#[inline(always)]
+pub(crate) fn gelu_tanh_near<L: Lanes>(lanes: L, pieces: &Loaded<L>, x: L::F) -> L::F {
+    let a = lanes.abs(x);
+    lanes.neg_mul_add(a, pieces.graded(lanes, a), lanes.max(lanes.splat(0.0), x))
+}
+
+/// tanh.
+pub(crate) static TANH_PIECES: LazyLock<Pieces> = LazyLock::new(|| {
+    let grid = Grid { linear: 5.3, quadratic: -0.22, first: 0 };
+    Pieces::fit_odd(grid, 9.5, libm::tanh)
+});
+
+/// tanh x in pieces.
+#[inline(always)]
+pub(crate) fn tanh_near<L: Lanes>(lanes: L, pieces: &Loaded<L>, x: L::F) -> L::F {
+    pieces.odd(lanes, x, 9.5)
+}
+
+/// tanh(log(1 + e^x)).
+pub(crate) static MISH: LazyLock<Pieces> = LazyLock::new(|| {
+    let grid = Grid { linear: 2.0, quadratic: 0.0, first: -16 };
+    Pieces::fit(grid, 7.7, |x| {
+        let e = libm::exp(x);
+        e * (2.0 + e) / (2.0 + e * (2.0 + e))
+    })
+});
+
+/// x·tanh(log(1 + e^x)) in pieces.
+#[inline(always)]
+pub(crate) fn mish_near<L: Lanes>(lanes: L, pieces: &Loaded<L>, x: L::F) -> L::F {
+    lanes.mul(x, pieces.uniform(lanes, x))
 }

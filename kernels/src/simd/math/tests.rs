@@ -6,7 +6,8 @@
 
 use std::f32::consts::{LN_2, SQRT_2};
 
-use crate::DType;
+use half::{bf16, f16};
+
 use crate::simd::activation::{
     Elu, Erf, Exp, Function, Gelu, GeluTanh, HardSwish, LeakyRelu, Map, Mish, PlainRelu, Sigmoid, Silu,
     Softplus, Swish, Tanh, Ungated,
@@ -14,13 +15,14 @@ use crate::simd::activation::{
 use crate::simd::isa::Isa;
 use crate::simd::lanes::Lanes;
 use crate::simd::tests::reference;
+use crate::{DType, Element};
 
 #[derive(Clone, Copy)]
 struct Ln;
 
 impl Function for Ln {
     #[inline(always)]
-    fn at<L: Lanes>(self, lanes: L, x: L::F) -> L::F {
+    fn at<L: Lanes>(self, lanes: L, [x]: [L::F; 1]) -> L::F {
         super::ln(lanes, x)
     }
 }
@@ -90,9 +92,9 @@ fn worst(
             return worst;
         }
         let y = &mut y[..x.len()];
-        isa.run(Map { function, x: &x, out: y });
+        isa.run(Map { function, x: [&x], out: y });
         for (&x, &y) in x.iter().zip(&*y) {
-            let error = ulps(y, exact(x as f64));
+            let error = ulps(DType::F32, y as f64, exact(x as f64));
             // A NaN error is the worst.
             if error.is_nan() || error > worst.0 {
                 worst = (error, x);
@@ -101,17 +103,16 @@ fn worst(
     }
 }
 
-/// |got − exact| in units of the last place of an f32 around `exact`.
-fn ulps(got: f32, exact: f64) -> f64 {
-    let got = got as f64;
+/// |got − exact| in units of the last place of a number of this type around `exact`.
+fn ulps(dtype: DType, got: f64, exact: f64) -> f64 {
     if exact.is_nan() || got.is_nan() {
         return if exact.is_nan() && got.is_nan() { 0.0 } else { f64::INFINITY };
     }
-    let rounded = DType::F32.round(exact);
+    let rounded = dtype.round(exact);
     if rounded.is_infinite() || got.is_infinite() {
         return if got == rounded { 0.0 } else { f64::INFINITY };
     }
-    (got - exact).abs() / DType::F32.ulp(exact)
+    (got - exact).abs() / dtype.ulp(exact)
 }
 
 fn check(isas: &[Isa], stride: u32, limit: f64, function: impl Function, exact: impl Fn(f64) -> f64) {
@@ -119,6 +120,26 @@ fn check(isas: &[Isa], stride: u32, limit: f64, function: impl Function, exact: 
         let (ulp, x) = worst(isa, function, &exact, sample(stride));
         println!("{isa}: {ulp:.3} ULP at {x:e} ({:#010x})", x.to_bits());
         assert!(ulp <= limit, "{isa}: {ulp} ULP at {x:e}, allowed {limit}");
+    }
+}
+
+/// Checks that every number of a half type has a result that is as good as correctly rounded.
+fn check_half<T: Element>(function: impl Function, exact: impl Fn(f64) -> f64) {
+    const LIMIT: f64 = 0.51;
+    let x: Vec<T> = (0..=u16::MAX).map(|bits| bytemuck::cast(bits)).collect();
+    let mut y = vec![T::zeroed(); x.len()];
+    for isa in Isa::present() {
+        isa.run(Map { function, x: [&x], out: &mut y });
+        let mut worst = (0.0, 0.0);
+        for (x, y) in x.iter().zip(&y) {
+            let error = ulps(T::DTYPE, y.to_f32() as f64, exact(x.to_f32() as f64));
+            if error > worst.0 {
+                worst = (error, x.to_f32());
+            }
+        }
+        let (ulp, x) = worst;
+        println!("{isa} {}: {ulp:.4} ULP at {x:e}", T::DTYPE);
+        assert!(ulp <= LIMIT, "{isa} {}: {ulp} ULP at {x:e}, allowed {LIMIT}", T::DTYPE);
     }
 }
 
@@ -131,6 +152,15 @@ macro_rules! functions {
             $(#[test]
             fn $name() {
                 check(&Isa::present(), 257, $limit, $function, $exact);
+            })+
+        }
+        /// Every instruction set, every argument of the half types.
+        mod halves {
+            use super::*;
+            $(#[test]
+            fn $name() {
+                check_half::<f16>($function, $exact);
+                check_half::<bf16>($function, $exact);
             })+
         }
         /// The best instruction set, every argument.

@@ -209,13 +209,13 @@ fn every_length_and_alignment_gives_the_same_bits() {
     let x: Vec<f32> = normal(7, 200).iter().map(|&x| (8.0 * x) as f32).collect();
     for isa in Isa::present() {
         let mut whole = vec![0.0f32; 200];
-        isa.run(Map { function: Ungated(Gelu), x: &x, out: &mut whole });
+        isa.run(Map { function: Ungated(Gelu), x: [&x], out: &mut whole });
         for start in 0..17 {
             for len in 0..=64 {
                 let mut out = [f32::NAN; 100];
                 isa.run(Map {
                     function: Ungated(Gelu),
-                    x: &x[start..start + len],
+                    x: [&x[start..start + len]],
                     out: &mut out[start % 5..start % 5 + len],
                 });
                 let got = &out[start % 5..start % 5 + len];

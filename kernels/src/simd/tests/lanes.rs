@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use super::normal;
 use crate::Element;
 use crate::simd::isa::Isa;
-use crate::simd::lanes::{Kernel, Lanes, MAX_LANES};
+use crate::simd::lanes::{Kernel, Lanes, MAX_LANES, TABLE};
 
 /// Numbers with something about them, as many as fill vectors in several ways.
 fn specials() -> Vec<f32> {
@@ -137,6 +137,25 @@ impl Kernel for Across {
             lanes.store(&mut out, lanes.select(lanes.first(n), lanes.splat(1.0), lanes.splat(0.0)));
             let expected = (0..L::N).map(|i| if i < n { 1.0 } else { 0.0 });
             assert!(out.iter().copied().take(L::N).eq(expected), "first({n})");
+        }
+
+        // A lookup takes the lowest bits of an index and ignores the rest.
+        static NUMBERS: [f32; TABLE] = {
+            let mut numbers = [0.0; TABLE];
+            let mut i = 0;
+            while i < TABLE {
+                numbers[i] = 0.5 + i as f32;
+                i += 1;
+            }
+            numbers
+        };
+        for start in 0..TABLE as u32 {
+            let index: Vec<f32> =
+                (0..L::N as u32).map(|i| f32::from_bits((start + 7 * i) ^ 0xbf80_00e0)).collect();
+            lanes.store(&mut out, lanes.lookup(lanes.table(&NUMBERS), lanes.load(&index)));
+            for (got, index) in out.iter().zip(&index) {
+                assert_eq!(*got, NUMBERS[index.to_bits() as usize % TABLE], "lookup at {index:?}");
+            }
         }
 
         // Scaling by powers of two, down to the last subnormal.
