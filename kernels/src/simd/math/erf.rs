@@ -83,7 +83,7 @@ pub(crate) fn gelu<L: Lanes>(lanes: L, x: L::F) -> Scaled<L::F> {
     Scaled { m, r: lanes.select(small, centre, r), n: lanes.select(small, zero, n) }
 }
 
-/// erf.
+/// erf, in pieces that grow with the distance from where it bends.
 pub(crate) static ERF_PIECES: LazyLock<Pieces> = LazyLock::new(|| {
     let grid = Grid { linear: 12.0, quadratic: -1.05, first: 0 };
     Pieces::fit_odd(grid, 4.0, libm::erf)

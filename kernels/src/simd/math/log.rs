@@ -59,7 +59,7 @@ pub(crate) fn softplus<L: Lanes>(lanes: L, x: L::F) -> L::F {
     lanes.add(lanes.max(x, lanes.splat(0.0)), ln_1p_unit(lanes, e))
 }
 
-/// log(1 + e^−a).
+/// log(1 + e^−a). Its logarithm falls by 1 at most.
 pub(crate) static SOFTPLUS: LazyLock<Pieces> = LazyLock::new(|| {
     let grid = Grid { linear: 2.0, quadratic: 0.0, first: 0 };
     Pieces::fit(grid, 15.7, |a| libm::log1p(libm::exp(-a)))

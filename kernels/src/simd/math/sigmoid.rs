@@ -137,7 +137,7 @@ pub(crate) fn mish<L: Lanes>(lanes: L, x: L::F) -> L::F {
     Scaled { m, r, n: lanes.select(negative, n, zero) }.value(lanes)
 }
 
-/// sigmoid(−a).
+/// sigmoid(−a). Its logarithm falls by 1 at most.
 pub(crate) static SIGMOID: LazyLock<Pieces> = LazyLock::new(|| {
     let grid = Grid { linear: 2.0, quadratic: 0.0, first: 0 };
     Pieces::fit(grid, 15.7, |a| 1.0 / (1.0 + libm::exp(a)))
@@ -173,7 +173,7 @@ pub(crate) fn gelu_tanh_near<L: Lanes>(lanes: L, pieces: &Loaded<L>, x: L::F) ->
     lanes.neg_mul_add(a, pieces.graded(lanes, a), lanes.max(lanes.splat(0.0), x))
 }
 
-/// tanh.
+/// tanh, in pieces that grow with the distance from where it bends.
 pub(crate) static TANH_PIECES: LazyLock<Pieces> = LazyLock::new(|| {
     let grid = Grid { linear: 5.3, quadratic: -0.22, first: 0 };
     Pieces::fit_odd(grid, 9.5, libm::tanh)
@@ -185,7 +185,7 @@ pub(crate) fn tanh_near<L: Lanes>(lanes: L, pieces: &Loaded<L>, x: L::F) -> L::F
     pieces.odd(lanes, x, 9.5)
 }
 
-/// tanh(log(1 + e^x)).
+/// tanh(log(1 + e^x)) on both sides of zero; its poles are 2.4 from the real axis.
 pub(crate) static MISH: LazyLock<Pieces> = LazyLock::new(|| {
     let grid = Grid { linear: 2.0, quadratic: 0.0, first: -16 };
     Pieces::fit(grid, 7.7, |x| {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{Case, dtypes, normal, reference};
 use crate::op::Unary;
-use crate::simd::activation::{Gelu, Map, Ungated};
+use crate::simd::activation::{Gated, Gelu, Map, Ungated};
 use crate::simd::isa::Isa;
 
 type Real = fn(f64) -> f64;
@@ -223,6 +223,29 @@ fn every_length_and_alignment_gives_the_same_bits() {
                 assert!(same, "{isa}: {len} elements from {start}");
                 assert_eq!(out.iter().filter(|y| !y.is_nan()).count(), len, "{isa}: wrote too much");
             }
+        }
+    }
+}
+
+/// Far arguments among near ones make a block be gone over twice, which must not show.
+#[test]
+fn neighbours_change_nothing() {
+    let numbers = |seed| -> Vec<f32> { normal(seed, 5000).iter().map(|&x| (4.0 * x) as f32).collect() };
+    let (mut gate, up) = (numbers(8), numbers(9));
+    for (i, special) in [f32::NAN, f32::INFINITY, 0.0, -0.0, 1e-40].into_iter().enumerate() {
+        gate[1300 + i] = special;
+    }
+    for isa in Isa::present() {
+        let (mut plain, mut gated) = (vec![0.0f32; gate.len()], vec![0.0f32; gate.len()]);
+        isa.run(Map { function: Ungated(Gelu), x: [&gate], out: &mut plain });
+        isa.run(Map { function: Gated(Gelu), x: [&gate, &up], out: &mut gated });
+        for i in 0..gate.len() {
+            let mut alone = [0.0f32; 2];
+            let (first, second) = alone.split_at_mut(1);
+            isa.run(Map { function: Ungated(Gelu), x: [&gate[i..=i]], out: first });
+            isa.run(Map { function: Gated(Gelu), x: [&gate[i..=i], &up[i..=i]], out: second });
+            let among = [plain[i], gated[i]];
+            assert_eq!(alone.map(f32::to_bits), among.map(f32::to_bits), "{isa}: at {}", gate[i]);
         }
     }
 }
