@@ -8,6 +8,7 @@ use ort::editor::{Graph as OrtGraph, Model as OrtModel, Node as OrtNode, ONNX_DO
 use ort::environment::Environment;
 use ort::memory::Allocator;
 use ort::operator::Attribute as OrtAttribute;
+use ort::session::builder::SessionBuilder;
 use ort::session::{IoBinding, Session};
 use ort::value::{DynTensor, Outlet, PrimitiveTensorElementType, Tensor as OrtTensor};
 
@@ -67,13 +68,7 @@ impl Model {
 
         let mut model = OrtModel::new([Opset::new(ONNX_DOMAIN, OPSET)?, Opset::new("com.microsoft", 1)?])?;
         model.set_graph(graph)?;
-        let options = Session::builder(environment)?
-            .with_intra_threads(threads)
-            .and_then(|options| options.with_inter_threads(1))
-            .and_then(|options| {
-                options.with_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)
-            })
-            .map_err(ort::Error::from)?;
+        let options = options(environment, threads)?;
         let session = Mutex::new(model.into_session(&options)?);
         Ok(Model { problem: problem.clone(), nodes, initializers, session })
     }
@@ -81,6 +76,13 @@ impl Model {
     fn session(&self) -> MutexGuard<'_, Session> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// `threads` threads that share each operator, and one operator at a time.
+fn options(environment: &Environment, threads: usize) -> ort::Result<SessionBuilder> {
+    let options = Session::builder(environment)?;
+    let options = options.with_intra_threads(threads)?.with_inter_threads(1)?;
+    Ok(options.with_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)?)
 }
 
 /// A model with its operands and results.
