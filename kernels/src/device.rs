@@ -63,9 +63,14 @@ pub(crate) struct Probe {
     pub(crate) time: Duration,
 }
 
+#[cfg_attr(
+    not(any(test, feature = "candle", feature = "libtorch")),
+    expect(dead_code, reason = "only these two have devices to probe")
+)]
 impl Probe {
     /// 512 MiB to copy, four times the largest cache of a GPU to date, and products of 10¹² operations:
     /// enough for any device to come up to speed, in 1.8 GB of its memory.
+    #[cfg(any(feature = "candle", feature = "libtorch"))]
     pub(crate) const DEVICE: Probe =
         Probe { elements: 1 << 27, order: 8192, time: Duration::from_millis(50) };
 

@@ -1,7 +1,7 @@
 //! softmax and log_softmax over any axis.
 //!
 //! Three passes: the maximum; the exponentials and their sum; the quotient (or the difference
-//! from the logarithm). Along the last axis a vector holds neighbours of one row, along another
+//! from the logarithm). Short rows are in flight together, each in another pass. Along the last axis a vector holds neighbours of one row, along another
 //! axis the same place of neighbouring rows, so nothing is ever copied or transposed.
 //!
 //! Two things keep the error of an element near 3 ULP whatever the row:
@@ -15,11 +15,13 @@
 
 mod columns;
 mod passes;
+mod rows;
 
 use std::sync::Arc;
 
 use self::columns::Columns;
 use self::passes::{Passes, Pivot};
+use self::rows::Rows;
 use super::Engine;
 use super::lanes::{Kernel, Lanes};
 use crate::backend::Prepared;
@@ -88,50 +90,10 @@ impl<P: Pass> Kernel for WithForm<P> {
     }
 }
 
-/// Whole rows, one after the other.
-struct Rows<'a, T> {
-    x: &'a [T],
-    out: &'a mut [T],
-    len: usize,
-}
-
-impl<T: Element> Pass for Rows<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes, V: Variant>(self, passes: Passes<L, V>) {
-        // The exponentials of f32 wait in the result; those of a smaller type in f32 next to it,
-        // or are computed twice where the row is too long.
-        let keeps = !V::LOG && T::DTYPE != DType::F32 && self.len <= BLOCK;
-        let mut scratch = vec![0.0; if keeps { self.len } else { 0 }];
-        for (x, out) in self.x.chunks_exact(self.len).zip(self.out.chunks_exact_mut(self.len)) {
-            let mut max = f32::NEG_INFINITY;
-            for x in x.chunks(BLOCK) {
-                max = larger(max, passes.block_max(x));
-            }
-            let pivot = Pivot::new(passes.lanes, passes.lanes.splat(max));
-            let mut sum = 0.0;
-            for (x, out) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
-                sum += passes.block_sum(&pivot, x, kept_in::<V, T>(out, &mut scratch));
-            }
-            let parts = passes.finish(&pivot, sum);
-            for (x, out) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
-                passes.block_finish(&pivot, parts, x, &scratch, out);
-            }
-        }
-    }
-}
-
-/// Where the exponentials of a block are kept: nowhere for the logarithm.
+/// Where the exponentials of a block wait for the last pass, if they are not computed twice.
 #[inline(always)]
-fn kept_in<'a, V: Variant, T: Element>(out: &'a mut [T], scratch: &'a mut [f32]) -> &'a mut [f32] {
-    if V::LOG {
-        &mut []
-    } else if T::DTYPE == DType::F32 {
-        bytemuck::cast_slice_mut(out)
-    } else {
-        scratch
-    }
+fn kept_in<V: Variant, T: Element>(out: &mut [T]) -> &mut [f32] {
+    if !V::LOG && T::DTYPE == DType::F32 { bytemuck::cast_slice_mut(out) } else { &mut [] }
 }
 
 /// The larger of two maxima, neither of them NaN.
@@ -165,7 +127,7 @@ impl<T: Element> Pass for BlockSum<'_, T> {
     #[inline(always)]
     fn run<L: Lanes, V: Variant>(self, passes: Passes<L, V>) -> f64 {
         let pivot = Pivot::new(passes.lanes, passes.lanes.splat(self.max));
-        passes.block_sum(&pivot, self.x, kept_in::<V, T>(self.out, &mut []))
+        passes.block_sum(&pivot, self.x, kept_in::<V, T>(self.out))
     }
 }
 

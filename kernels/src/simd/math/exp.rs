@@ -71,18 +71,27 @@ pub(crate) fn exp_split<L: Lanes>(lanes: L, x: L::F, low: Option<L::F>) -> (L::F
     (lanes.add(u, lanes.splat(1.0)), n)
 }
 
+/// (p, n) like [`exp_split`], to 0.92 ULP of p instead of 0.6 in three instructions less: where no
+/// further rounding follows, or one ULP is little beside what does.
+#[inline(always)]
+pub(crate) fn exp_split_short<L: Lanes>(lanes: L, x: L::F, low: Option<L::F>) -> (L::F, L::F) {
+    let n = nearest_power(lanes, x);
+    let mut r = lanes.neg_mul_add(n, lanes.splat(LN_2_HIGH), x);
+    if let Some(low) = low {
+        r = lanes.add(r, low);
+    }
+    let r = lanes.neg_mul_add(n, lanes.splat(LN_2_LOW), r);
+    let one = lanes.splat(1.0);
+    let quotient = lanes.mul_add(r, polynomial(lanes, r, EXP_M1), one);
+    (lanes.mul_add(r, quotient, one), n)
+}
+
 /// e^x.
 #[inline(always)]
 pub(crate) fn exp<L: Lanes>(lanes: L, x: L::F) -> L::F {
     // Above 88.73 the result overflows, below −103.98 it rounds to zero.
-    let x = clamp(lanes, x, -104.0, 89.0);
-    // With nothing to follow there is no need to keep 1 and the parts of r asunder.
-    let n = nearest_power(lanes, x);
-    let r = lanes.neg_mul_add(n, lanes.splat(LN_2_HIGH), x);
-    let r = lanes.neg_mul_add(n, lanes.splat(LN_2_LOW), r);
-    let one = lanes.splat(1.0);
-    let quotient = lanes.mul_add(r, polynomial(lanes, r, EXP_M1), one);
-    lanes.ldexp(lanes.mul_add(r, quotient, one), n)
+    let (p, n) = exp_split_short(lanes, clamp(lanes, x, -104.0, 89.0), None);
+    lanes.ldexp(p, n)
 }
 
 /// e^x − 1 for x ≤ 0; unspecified above.

@@ -18,7 +18,7 @@ mod sigmoid;
 mod tests;
 
 pub(crate) use erf::{ERF_PIECES, NORMAL, erf, erf_near, gelu, gelu_near};
-pub(crate) use exp::{exp, exp_m1_negative, exp_m1_split, exp_split};
+pub(crate) use exp::{exp, exp_m1_negative, exp_m1_split, exp_split, exp_split_short};
 pub(crate) use log::{SOFTPLUS, ln, softplus, softplus_near};
 pub(crate) use pieces::{Loaded, Pieces};
 pub(crate) use scaled::Scaled;

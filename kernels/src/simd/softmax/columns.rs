@@ -1,6 +1,6 @@
 //! Softmax along an axis that is not the last: each lane holds a row of its own.
 
-use super::passes::{Parts, Passes, Pivot};
+use super::passes::{Parts, Passes, Pivot, read, write};
 use super::{Pass, Variant};
 use crate::dtype::{DType, Element};
 use crate::simd::lanes::Lanes;
@@ -79,7 +79,7 @@ impl<T: Element> Columns<'_, T> {
         let mut max = [lanes.splat(f32::NEG_INFINITY); K];
         for row in x.clone() {
             for (k, max) in max.iter_mut().enumerate() {
-                *max = passes.maximum(read(lanes, &row[from..], k, count), *max);
+                *max = passes.maximum(read(lanes, &row[from + k * L::N..], count), *max);
             }
         }
         let mut pivot = [Pivot::new(lanes, max[0]); K];
@@ -91,10 +91,10 @@ impl<T: Element> Columns<'_, T> {
         let mut partial = [zero; K];
         for (a, (row, out)) in x.clone().zip(&mut self.rows).enumerate() {
             for k in 0..K {
-                let e = passes.exponential(&pivot[k], read(lanes, &row[from..], k, count));
+                let e = passes.exponential(&pivot[k], read(lanes, &row[from + k * L::N..], count));
                 partial[k] = lanes.add(partial[k], e);
                 if !V::LOG && T::DTYPE == DType::F32 {
-                    write(lanes, &mut out[column..], k, count, e);
+                    write(lanes, &mut out[column + k * L::N..], count, e);
                 }
             }
             if a % DEPTH == DEPTH - 1 {
@@ -113,33 +113,18 @@ impl<T: Element> Columns<'_, T> {
         for (row, out) in x.zip(&mut self.rows) {
             for k in 0..K {
                 let y = if V::LOG {
-                    passes.difference(&pivot[k], parts[k], read(lanes, &row[from..], k, count))
+                    passes.difference(&pivot[k], parts[k], read(lanes, &row[from + k * L::N..], count))
                 } else if T::DTYPE == DType::F32 {
-                    passes.quotient(parts[k], read(lanes, &out[column..], k, count))
+                    passes.quotient(parts[k], read(lanes, &out[column + k * L::N..], count))
                 } else {
                     passes.quotient(
                         parts[k],
-                        passes.exponential(&pivot[k], read(lanes, &row[from..], k, count)),
+                        passes.exponential(&pivot[k], read(lanes, &row[from + k * L::N..], count)),
                     )
                 };
-                write(lanes, &mut out[column..], k, count, y);
+                write(lanes, &mut out[column + k * L::N..], count, y);
             }
         }
-    }
-}
-
-/// Vector k of a row, or its first `count` elements.
-#[inline(always)]
-fn read<L: Lanes, T: Element>(lanes: L, row: &[T], k: usize, count: usize) -> L::F {
-    if count == L::N { lanes.load_as(&row[k * L::N..]) } else { lanes.load_partial(&row[..count], 0.0) }
-}
-
-#[inline(always)]
-fn write<L: Lanes, T: Element>(lanes: L, row: &mut [T], k: usize, count: usize, y: L::F) {
-    if count == L::N {
-        lanes.store_as(&mut row[k * L::N..], y);
-    } else {
-        lanes.store_partial(&mut row[..count], y);
     }
 }
 

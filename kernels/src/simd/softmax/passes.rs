@@ -12,6 +12,15 @@ use crate::simd::sum::Sum;
 /// rounds to zero only in the quotient is a normal number until then.
 const BIAS: f32 = 27.0;
 
+/// How far below the maximum an element counts for nothing: e^-104 = 2^-150.04 is less than half the
+/// smallest subnormal, and times 2^BIAS still a normal number, 2^-124 or more.
+const NOTHING: f32 = 104.0;
+
+/// Bytes between the vector at hand and the one that is asked for in advance, in the first pass to be
+/// read and in the second to be written. Out of cache this saves up to a third; in the last pass
+/// it costs more than it gives.
+pub(super) const AHEAD: usize = 2048;
+
 /// What the exponentials of a row are relative to. In a vector, one for each lane.
 #[derive(Clone, Copy)]
 pub(super) struct Pivot<F> {
@@ -34,17 +43,16 @@ impl<F: Copy> Pivot<F> {
         let near = lanes.le(lanes.abs(max), lanes.splat(1024.0));
         let offset = lanes.select(near, lanes.splat(0.0), max);
         let max = lanes.sub(max, offset);
-        let (_, n) = math::exp_split(lanes, max, None);
-        let floor = lanes.sub(max, lanes.splat(110.0));
+        let (_, n) = math::exp_split_short(lanes, max, None);
+        let floor = lanes.sub(max, lanes.splat(NOTHING));
         Pivot { offset, max, floor, n: lanes.sub(n, lanes.splat(BIAS)) }
     }
 
     /// e^(d + low) relative to the pivot, times 2^BIAS.
     #[inline(always)]
     pub(super) fn exp<L: Lanes<F = F>>(&self, lanes: L, d: F, low: Option<F>) -> F {
-        let (p, n) = math::exp_split(lanes, lanes.max(self.floor, d), low);
-        // 2^-125/2^BIAS is less than half the smallest subnormal.
-        lanes.shift(p, lanes.max(lanes.splat(-125.0), lanes.sub(n, self.n)))
+        let (p, n) = math::exp_split_short(lanes, lanes.max(self.floor, d), low);
+        lanes.shift(p, lanes.sub(n, self.n))
     }
 }
 
@@ -65,7 +73,7 @@ impl<L: Lanes, V: Variant> Passes<L, V> {
     /// s·x.
     #[inline(always)]
     pub(super) fn scaled(self, x: L::F) -> L::F {
-        self.lanes.mul(self.lanes.splat(self.scale), x)
+        if V::SCALED { self.lanes.mul(self.lanes.splat(self.scale), x) } else { x }
     }
 
     /// The larger of s·x and `max`; a NaN of x is passed over, the sum will find it.
@@ -114,6 +122,7 @@ impl<L: Lanes, V: Variant> Passes<L, V> {
         let tail = vectors.remainder();
         for group in groups {
             for (i, max) in max.iter_mut().enumerate() {
+                lanes.prefetch_ahead(&group[i * L::N..], AHEAD);
                 *max = self.maximum(lanes.load_as(&group[i * L::N..]), *max);
             }
         }
@@ -145,11 +154,8 @@ impl<L: Lanes, V: Variant> Passes<L, V> {
                 x,
                 #[inline(always)]
                 |start, len, e| {
-                    if len == L::N {
-                        self.lanes.store(&mut kept[start..start + L::N], e);
-                    } else {
-                        self.lanes.store_partial(&mut kept[start..start + len], e);
-                    }
+                    self.lanes.prefetch_to_write(&kept[start..], AHEAD);
+                    write(self.lanes, &mut kept[start..], len, e);
                 },
             )
         }
@@ -243,8 +249,8 @@ impl<L: Lanes, V: Variant> Passes<L, V> {
         }
     }
 
-    /// The last pass over a block. `kept` holds the exponentials unless it is empty; those of
-    /// f32 are kept in `out`.
+    /// The last pass over a block. `kept` holds the exponentials; if it is empty, those of f32 are in
+    /// `out` and those of other types are computed again.
     #[inline(always)]
     pub(super) fn block_finish<T: Element>(
         self,
@@ -261,7 +267,7 @@ impl<L: Lanes, V: Variant> Passes<L, V> {
                 #[inline(always)]
                 |x| self.difference(pivot, parts, x),
             );
-        } else if T::DTYPE == DType::F32 {
+        } else if T::DTYPE == DType::F32 && kept.is_empty() {
             self.block_scale(parts, bytemuck::cast_slice_mut(out));
         } else if kept.is_empty() {
             self.block_map(
@@ -278,6 +284,22 @@ impl<L: Lanes, V: Variant> Passes<L, V> {
                 |e| self.quotient(parts, e),
             );
         }
+    }
+}
+
+/// The first `count` elements, at most a vector of them, and zeros.
+#[inline(always)]
+pub(super) fn read<L: Lanes, T: Element>(lanes: L, x: &[T], count: usize) -> L::F {
+    if count == L::N { lanes.load_as(x) } else { lanes.load_partial(&x[..count], 0.0) }
+}
+
+/// Writes the first `count` elements, at most a vector of them.
+#[inline(always)]
+pub(super) fn write<L: Lanes, T: Element>(lanes: L, out: &mut [T], count: usize, y: L::F) {
+    if count == L::N {
+        lanes.store_as(out, y);
+    } else {
+        lanes.store_partial(&mut out[..count], y);
     }
 }
 

@@ -1,22 +1,34 @@
-//! Rates of this machine, printed: `cargo test --release rates -- --ignored --nocapture`.
+//! Rates of this machine, printed: `cargo test --release rates -- --ignored --nocapture`. The
+//! environment's RATES chooses those whose text has it in it, such as `avx512 softmax f32`.
 
+use std::str::FromStr;
 use std::time::Instant;
 
 use super::{Case, normal};
-use crate::Backend;
 use crate::simd::Simd;
 use crate::simd::isa::Isa;
+use crate::{Backend, Problem};
 
-fn measure(problem: &str, values: &[Vec<f64>], positions: &[i64]) {
-    let case = Case::with_positions(problem, values, positions);
+fn measure(problem: &str) {
+    let chosen = std::env::var("RATES").unwrap_or_default();
+    let mut isas = Isa::present();
+    isas.retain(|isa| format!("{isa} {problem}").contains(&chosen));
+    if isas.is_empty() {
+        return;
+    }
+    let operands = Problem::from_str(problem).unwrap().operands();
+    let lens = operands.iter().map(|operand| operand.shape.iter().product());
+    let values: Vec<Vec<f64>> = lens.zip(1..).map(|(len, seed)| normal(seed, len)).collect();
+    let positions: Vec<i64> = (0..128).collect();
+    let case = Case::with_positions(problem, &values, &positions);
     let work = case.problem.work();
     print!("{problem:<52}");
-    for isa in Isa::present() {
+    for isa in isas {
         let simd = Simd::new(isa, 1);
         let mut prepared = simd.prepare(&case.problem, &case.inputs).unwrap();
         let mut best = f64::INFINITY;
         let begin = Instant::now();
-        while begin.elapsed().as_secs_f64() < 0.2 {
+        while begin.elapsed().as_secs_f64() < 0.05 {
             let start = Instant::now();
             prepared.run().unwrap();
             best = best.min(start.elapsed().as_secs_f64());
@@ -31,23 +43,20 @@ fn measure(problem: &str, values: &[Vec<f64>], positions: &[i64]) {
 #[ignore = "prints rates"]
 fn rates() {
     for name in crate::op::Unary::NAMES {
-        measure(&format!("{name} f32 shape=65536"), &[normal(1, 1 << 16)], &[]);
+        measure(&format!("{name} f32 shape=65536"));
     }
-    measure("gelu f16 shape=65536", &[normal(1, 1 << 16)], &[]);
-    measure("gelu bf16 shape=65536", &[normal(1, 1 << 16)], &[]);
-    measure("relu f32 shape=16777216", &[normal(1, 1 << 24)], &[]);
-    measure("swiglu f32 shape=65536", &[normal(1, 1 << 16), normal(2, 1 << 16)], &[]);
+    measure("gelu f16 shape=65536");
+    measure("gelu bf16 shape=65536");
+    measure("relu f32 shape=16777216");
+    measure("swiglu f32 shape=65536");
     for name in ["softmax", "log_softmax"] {
-        for shape in ["1024x64", "64x1024", "512x32000"] {
-            let len = shape.split('x').map(|n| n.parse::<usize>().unwrap()).product();
-            measure(&format!("{name} f32 shape={shape}"), &[normal(1, len)], &[]);
+        for shape in ["1024x64", "4x1024", "64x1024", "256x1024", "4096x1024", "64x32000", "512x32000"] {
+            measure(&format!("{name} f32 shape={shape}"));
         }
-        measure(&format!("{name} bf16 shape=64x1024"), &[normal(1, 1 << 16)], &[]);
-        measure(&format!("{name} f32 shape=64x1024 axis=0"), &[normal(1, 1 << 16)], &[]);
+        measure(&format!("{name} bf16 shape=64x1024"));
+        measure(&format!("{name} f32 shape=64x1024 axis=0"));
     }
-    let positions: Vec<i64> = (0..128).collect();
     for style in ["half", "interleaved"] {
-        let problem = format!("rope f32 h=8 l=128 d=128 style={style}");
-        measure(&problem, &[normal(1, 8 * 128 * 128)], &positions);
+        measure(&format!("rope f32 h=8 l=128 d=128 style={style}"));
     }
 }
