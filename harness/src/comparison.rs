@@ -467,8 +467,17 @@ pub fn device_peaks(
 
 /// A bar with the time to come, on standard error, where that is a terminal.
 pub(crate) fn progress(cases: usize) -> ProgressBar {
-    let bar = ProgressBar::new(cases as u64);
-    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} cases, {eta} to go  {wide_msg}");
+    bar(cases as u64, "{bar:24} {pos}/{len} cases, {eta} to go  {wide_msg}")
+}
+
+/// A bar for work that is no number of cases.
+pub(crate) fn progress_in_percent(work: u64) -> ProgressBar {
+    bar(work, "{bar:24} {percent} %, {eta} to go  {wide_msg}")
+}
+
+fn bar(work: u64, template: &str) -> ProgressBar {
+    let bar = ProgressBar::new(work);
+    let style = ProgressStyle::with_template(template);
     if let Ok(style) = style {
         bar.set_style(style);
     }

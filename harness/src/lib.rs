@@ -32,6 +32,7 @@ pub mod safeguard;
 pub mod selftest;
 pub mod suite;
 pub mod suspicion;
+pub mod sweep;
 pub mod timing;
 
 pub use case::Case;

@@ -98,12 +98,24 @@ pub fn reset_peak_resident(pid: u32) {
 
 /// How often the threads of a process have been taken off their processor to let others run.
 pub fn involuntary_switches(pid: u32) -> Option<u64> {
+    over_threads(pid, "status", |status| status_number(status, "nonvoluntary_ctxt_switches"))
+}
+
+/// How long the threads of a process have waited for a processor while they could have run, in
+/// nanoseconds.
+pub fn waited_ns(pid: u32) -> Option<u64> {
+    // Time on a processor, time waiting for one, and how often it got one.
+    over_threads(pid, "schedstat", |schedstat| schedstat.split_whitespace().nth(1)?.parse().ok())
+}
+
+/// The sum of a number in a file that the system keeps for each thread of a process.
+fn over_threads(pid: u32, file: &str, number: impl Fn(&str) -> Option<u64>) -> Option<u64> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
     let mut total = None;
     for task in tasks.flatten() {
         // A thread may have ended since.
-        let Ok(status) = fs::read_to_string(task.path().join("status")) else { continue };
-        if let Some(count) = status_number(&status, "nonvoluntary_ctxt_switches") {
+        let Ok(text) = fs::read_to_string(task.path().join(file)) else { continue };
+        if let Some(count) = number(&text) {
             total = Some(total.unwrap_or(0) + count);
         }
     }
@@ -303,6 +315,7 @@ mod tests {
             let pid = std::process::id();
             assert!(peak_resident(pid).is_some_and(|bytes| bytes > 1 << 20));
             assert!(involuntary_switches(pid).is_some());
+            assert!(waited_ns(pid).is_some());
             assert_eq!(is_at_rest(pid), Some(false), "this very thread is running");
             assert!(CpuTicks::now().is_some_and(|ticks| ticks.total > 0));
             assert_eq!(peak_resident(u32::MAX), None);

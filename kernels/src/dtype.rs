@@ -33,7 +33,7 @@ impl DType {
     }
 
     /// Explicit bits of the significand.
-    const fn mantissa_bits(self) -> i32 {
+    pub const fn mantissa_bits(self) -> i32 {
         match self {
             DType::F32 => 23,
             DType::F16 => 10,

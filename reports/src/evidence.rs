@@ -19,7 +19,7 @@ struct Table {
     note: &'static str,
 }
 
-const TABLES: [Table; 4] = [
+const TABLES: [Table; 5] = [
     Table {
         file: "kills.csv",
         title: "Planted faults, and the case that caught each",
@@ -30,6 +30,12 @@ const TABLES: [Table; 4] = [
         file: "safeguards.csv",
         title: "What gets through without each safeguard",
         note: "The checker was run with one of its safeguards taken away at a time: each is needed.",
+    },
+    Table {
+        file: "ulp.csv",
+        title: "Point-wise functions: the largest error in ULP, and where",
+        note: "Over all arguments of a type, or a sample of them; `touchstone sweep` makes it. Not finite: NaN \
+               or infinite where the exact value is not, or the other way round.",
     },
     Table {
         file: "bounds.csv",

@@ -21,6 +21,7 @@ mod repro;
 mod roofline;
 mod select;
 mod selftest;
+mod sweep;
 mod verdicts;
 mod worker;
 
@@ -56,6 +57,7 @@ enum Command {
     Repro(repro::Arguments),
     Eval(eval::Arguments),
     Selftest(selftest::Arguments),
+    Sweep(sweep::Arguments),
     Roofline(roofline::Arguments),
     #[command(hide = true)]
     Worker(worker::Arguments),
@@ -107,6 +109,7 @@ pub fn run(registry: impl Fn(usize) -> Registry + Sync) -> ExitCode {
         Command::Repro(arguments) => repro::run(&arguments, registry),
         Command::Eval(arguments) => eval::run(&arguments, registry),
         Command::Selftest(arguments) => selftest::run(&arguments),
+        Command::Sweep(arguments) => sweep::run(&arguments, registry),
         Command::Roofline(arguments) => roofline::run(registry, &arguments),
         Command::Worker(arguments) => worker::run(&arguments, registry),
     };

@@ -462,6 +462,12 @@ impl Subject for Worker {
         machine::involuntary_switches(self.pid())
     }
 
+    fn waited_ns(&self) -> Option<u64> {
+        // Several threads may be in each other's way, which is the backend's own doing.
+        let alone = self.greeting.as_ref().is_some_and(|greeting| greeting.info.threads == 1);
+        alone.then(|| machine::waited_ns(self.pid())).flatten()
+    }
+
     fn is_throttled(&self) -> bool {
         self.device.throttled
     }

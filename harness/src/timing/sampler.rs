@@ -6,9 +6,9 @@
 //! a pair ([`Ratio::of_medians`](super::statistics::Ratio::of_medians)).
 //!
 //! A slice during which the hypervisor took time away, the scheduler put another process in the
-//! worker's place, heat held a device's clock down, or the clocks of worker and driver disagree is
-//! *contaminated*: it is dropped,
-//! counted, and made up for by another round while time allows. Where too few clean ones remain,
+//! worker's place or let it wait for a processor, heat held a device's clock down, or the
+//! clocks of worker and driver disagree is *contaminated*: it is dropped, counted, and made up for by
+//! another round while time allows. Where too few clean ones remain,
 //! all are kept and the samples are marked.
 //!
 //! What no number of slices removes is what stays the same for the life of a process: the pages
@@ -53,6 +53,11 @@ pub trait Subject {
 
     /// How often the system has taken it off its processor so far, where that is known.
     fn involuntary_switches(&self) -> Option<u64>;
+
+    /// Nanoseconds that it has waited for a processor so far, where that is known.
+    fn waited_ns(&self) -> Option<u64> {
+        None
+    }
 
     /// Whether its device was slowed down for its own protection during the last slice.
     fn is_throttled(&self) -> bool {
@@ -216,6 +221,10 @@ const SWITCH_ALLOWANCE: Duration = Duration::from_millis(100);
 /// A tick is usually 10 ms: one in a second is 1 %.
 const STEAL_ALLOWANCE: Duration = Duration::from_secs(1);
 
+/// The part of a slice for which a worker may wait for a processor. To wake it up counts as waiting and
+/// takes some microseconds; another process that computes takes milliseconds.
+const WAIT_ALLOWANCE: f64 = 0.05;
+
 /// Factor by which calibration may raise the iterations at once: a first slice of some nanoseconds is mostly
 /// the resolution of the clock.
 const CALIBRATION_STEP: u64 = 64;
@@ -347,6 +356,7 @@ impl<'a, S: Subject> Track<'a, S> {
 
     fn slice(&mut self, surroundings: &impl Surroundings, round: usize) {
         let (stolen, switches) = (surroundings.stolen_ticks(), self.subject.involuntary_switches());
+        let waited = self.subject.waited_ns();
         let start = surroundings.now();
         let ns = match self.subject.run(self.untimed, self.iterations) {
             Ok(ns) => ns,
@@ -366,7 +376,10 @@ impl<'a, S: Subject> Track<'a, S> {
         let allowed = |one_in: Duration| ns / one_in.as_nanos() as u64;
         let disturbed = since(stolen, surroundings.stolen_ticks()) > allowed(STEAL_ALLOWANCE)
             || since(switches, self.subject.involuntary_switches()) > allowed(SWITCH_ALLOWANCE)
+            || since(waited, self.subject.waited_ns()) as f64 > WAIT_ALLOWANCE * ns as f64
             || self.subject.is_throttled();
+            eprintln!("WAIT {} {ns} {}", since(waited, self.subject.waited_ns()), self.iterations);
+        }
         // The worker cannot have measured more time than has passed here, nor none at all.
         let impossible = ns == 0 || u128::from(ns) > elapsed.as_nanos();
         self.slices.push(Slice { round, ns, clean: !disturbed && !impossible });

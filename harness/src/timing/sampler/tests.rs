@@ -23,14 +23,21 @@ impl Surroundings for Simulation {
     }
 }
 
-/// What happens in the n-th run; the last argument counts involuntary switches.
-type Happening<'a> = dyn Fn(&Simulation, usize, &mut u64) -> Result<(), &'static str> + 'a;
+/// What the system counts of a subject.
+#[derive(Default)]
+struct Counters {
+    switches: u64,
+    waited_ns: u64,
+}
+
+/// What happens in the n-th run.
+type Happening<'a> = dyn Fn(&Simulation, usize, &mut Counters) -> Result<(), &'static str> + 'a;
 
 struct Simulated<'a> {
     name: &'static str,
     world: &'a Simulation,
     iteration_ns: u64,
-    switches: u64,
+    counters: Counters,
     during: Box<Happening<'a>>,
     runs: usize,
 }
@@ -42,18 +49,22 @@ impl Subject for Simulated<'_> {
         self.runs += 1;
         self.world.slices.set(self.world.slices.get() + 1);
         self.world.turns.borrow_mut().push(self.name);
-        (self.during)(self.world, self.runs, &mut self.switches)?;
+        (self.during)(self.world, self.runs, &mut self.counters)?;
         self.world.now.set(self.world.now.get() + self.iteration_ns * (untimed + timed));
         Ok(self.iteration_ns * timed)
     }
 
     fn involuntary_switches(&self) -> Option<u64> {
-        Some(self.switches)
+        Some(self.counters.switches)
+    }
+
+    fn waited_ns(&self) -> Option<u64> {
+        Some(self.counters.waited_ns)
     }
 }
 
 fn calm<'a>(name: &'static str, world: &'a Simulation, iteration_ns: u64) -> Simulated<'a> {
-    Simulated { name, world, iteration_ns, switches: 0, during: Box::new(|_, _, _| Ok(())), runs: 0 }
+    Simulated { name, world, iteration_ns, counters: Counters::default(), during: Box::new(|_, _, _| Ok(())), runs: 0 }
 }
 
 const GO: &dyn Fn() -> bool = &|| false;
@@ -110,18 +121,24 @@ fn contaminated_slices_are_dropped_counted_and_made_up_for() {
     let mut subjects = [
         calm("robbed", &world, 2_000_000),
         calm("preempted", &world, 2_000_000),
+        calm("kept waiting", &world, 2_000_000),
         calm("calm", &world, 2_000_000),
     ];
     subjects[0].during = Box::new(|world, run, _| {
         world.stolen.set(world.stolen.get() + u64::from(run.is_multiple_of(5)));
         Ok(())
     });
-    subjects[1].during = Box::new(|_, run, switches| {
-        *switches += u64::from(run.is_multiple_of(3));
+    subjects[1].during = Box::new(|_, run, counters| {
+        counters.switches += u64::from(run.is_multiple_of(3));
+        Ok(())
+    });
+    // To be woken up takes a few microseconds, and disturbs nobody.
+    subjects[2].during = Box::new(|_, run, counters| {
+        counters.waited_ns += if run.is_multiple_of(3) { 400_000 } else { 20_000 };
         Ok(())
     });
     let sampling = sample_in(&world, &mut subjects, &Effort::default(), 1, GO);
-    for (samples, least) in sampling.samples.iter().zip([5, 8, 0]) {
+    for (samples, least) in sampling.samples.iter().zip([5, 8, 8, 0]) {
         let samples = samples.as_ref().unwrap();
         assert!(samples.ns().len() >= 25 && !samples.contaminated(), "{samples:?}");
         assert!(samples.dropped() >= least, "{samples:?}");
@@ -132,8 +149,8 @@ fn contaminated_slices_are_dropped_counted_and_made_up_for() {
 fn where_nothing_is_clean_all_is_kept_and_marked() {
     let world = Simulation::default();
     let mut subjects = [calm("a", &world, 2_000_000)];
-    subjects[0].during = Box::new(|_, _, switches| {
-        *switches += 1;
+    subjects[0].during = Box::new(|_, _, counters| {
+        counters.switches += 1;
         Ok(())
     });
     let sampling = sample_in(&world, &mut subjects, &Effort::default(), 1, GO);
