@@ -31,8 +31,27 @@ fn factor(value: f64) -> String {
 /// An interval as `1.38–1.46`, if there is one.
 #[must_use]
 pub fn interval(ratio: &Ratio) -> Option<String> {
-    let (low, high) = ratio.interval?;
-    Some(format!("{}–{}", factor(low), factor(high)))
+    ratio.interval.map(span)
+}
+
+/// Two ends as `1.38–1.46`; where one is negative, `-0.02 to 0.11`.
+#[must_use]
+pub fn span((low, high): (f64, f64)) -> String {
+    let between = if low < 0.0 || high < 0.0 { " to " } else { "–" };
+    format!("{}{between}{}", factor(low), factor(high))
+}
+
+/// Bytes as `0 B`, `24.0 KB`, `1.05 MB`: powers of 1000, as rates have them.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "sizes lie far below 2^53")]
+pub fn bytes(bytes: u64) -> String {
+    let size = bytes as f64;
+    match size {
+        n if n < 1e3 => format!("{bytes} B"),
+        n if n < 1e6 => format!("{} KB", number(n / 1e3)),
+        n if n < 1e9 => format!("{} MB", number(n / 1e6)),
+        n => format!("{} GB", number(n / 1e9)),
+    }
 }
 
 /// `1.42× [1.38–1.46]`.
