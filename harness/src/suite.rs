@@ -278,6 +278,26 @@ mod tests {
         }
     }
 
+    /// Goals are for classes, and no timed case is to be without one or in two.
+    #[test]
+    fn every_timed_case_belongs_to_one_class() {
+        let classes = touchstone_reports::classes::Classes::built_in().unwrap();
+        let mut timed = 0;
+        for (name, _) in BUILT_IN {
+            for case in Suite::load(name).unwrap().cases.iter().filter(|case| !case.timed.is_empty()) {
+                let problem = &case.case.problem;
+                let record = touchstone_reports::Record {
+                    op: problem.name().into(),
+                    problem: problem.to_string(),
+                    ..Default::default()
+                };
+                assert_eq!(classes.matching(&record).count(), 1, "{name}: {problem}");
+                timed += 1;
+            }
+        }
+        assert!(timed > 100, "{timed}");
+    }
+
     #[test]
     fn lists_multiply_and_repetitions_merge() {
         let text = r#"

@@ -21,12 +21,15 @@ const SIZES: [(&str, &str); 7] = [
 /// Fewer sizes than this always lie on a line, or nearly.
 const FEWEST: usize = 3;
 
+/// Less memory than this is not told apart from none: systems count resident pages in batches.
+const RESOLVED: u64 = 1 << 19;
+
 /// What grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cost {
     /// The median time of one iteration, in nanoseconds.
     Time,
-    /// [`Record::extra_memory`], in bytes.
+    /// [`Record::extra_memory`], in bytes, from half a megabyte on.
     Memory,
 }
 
@@ -35,7 +38,7 @@ impl Cost {
     fn of(self, record: &Record) -> Option<f64> {
         let cost = match self {
             Self::Time => record.median_ns,
-            Self::Memory => record.extra_memory,
+            Self::Memory => record.extra_memory.filter(|extra| *extra >= RESOLVED),
         };
         cost.filter(|cost| *cost > 0).map(|cost| cost as f64)
     }
@@ -197,9 +200,12 @@ pub fn fit(points: &[(u64, f64)]) -> Option<Fit> {
 fn student(freedom: usize) -> f64 {
     const FIRST: [f64; 6] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447];
     let Some(quantile) = freedom.checked_sub(1).and_then(|i| FIRST.get(i)) else {
+        // Abramowitz & Stegun, Handbook of Mathematical Functions, 26.7.5.
         let (z, n) = (1.959_964_f64, freedom as f64);
-        let (first, second) = ((z.powi(3) + z) / 4.0, (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / 96.0);
-        return z + first / n + second / (n * n);
+        let first = (z.powi(3) + z) / 4.0;
+        let second = (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / 96.0;
+        let third = (3.0 * z.powi(7) + 19.0 * z.powi(5) + 17.0 * z.powi(3) - 15.0 * z) / 384.0;
+        return z + first / n + second / n.powi(2) + third / n.powi(3);
     };
     *quantile
 }

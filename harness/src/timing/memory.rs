@@ -9,7 +9,7 @@
 //! inputs, which are dropped after `prepare` so that they exist once whether the backend shares or
 //! copies them; the results; scratch and tables made ahead; and what the call itself allocates. What
 //! is left without operands and results is the extra memory. The system counts resident pages in
-//! batches, so that it is right to about a quarter of a megabyte.
+//! batches, and small blocks stay in the heap, so that it is right to half a megabyte.
 
 use touchstone_kernels::{Backend, BackendError, Prepared};
 
