@@ -87,6 +87,14 @@ pub struct Fit {
     pub end: f64,
 }
 
+impl Fit {
+    /// The interval as `1.92 to 2.02`: an end may be negative.
+    #[must_use]
+    pub fn span(&self) -> String {
+        format!("{:.2} to {:.2}", self.interval.0, self.interval.1)
+    }
+}
+
 impl Sweep {
     /// The smallest and the largest size.
     #[must_use]

@@ -31,14 +31,8 @@ fn factor(value: f64) -> String {
 /// An interval as `1.38–1.46`, if there is one.
 #[must_use]
 pub fn interval(ratio: &Ratio) -> Option<String> {
-    ratio.interval.map(span)
-}
-
-/// Two ends as `1.38–1.46`; where one is negative, `-0.02 to 0.11`.
-#[must_use]
-pub fn span((low, high): (f64, f64)) -> String {
-    let between = if low < 0.0 || high < 0.0 { " to " } else { "–" };
-    format!("{}{between}{}", factor(low), factor(high))
+    let (low, high) = ratio.interval?;
+    Some(format!("{}–{}", factor(low), factor(high)))
 }
 
 /// Bytes as `0 B`, `24.0 KB`, `1.05 MB`: powers of 1000, as rates have them.

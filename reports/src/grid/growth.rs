@@ -7,7 +7,7 @@ use crate::growth::{Cost, Sweep, fit};
 use crate::record::Record;
 use crate::speed::case;
 use crate::summary::ordered_backends;
-use crate::words::{bytes, number, span};
+use crate::words::{bytes, number};
 
 /// Sweeps down, backends across: the fitted exponents.
 #[must_use]
@@ -38,8 +38,8 @@ pub fn growth(sweeps: &[Sweep], cost: Cost) -> Option<Grid> {
         cells.extend(backends.iter().map(|backend| {
             let points = sweep.series.iter().find(|(name, _)| name == backend);
             points.and_then(|(_, points)| fit(points)).map_or_else(Cell::absent, |fit| Cell {
-                below: vec![span(fit.interval), format!("end {}", number(fit.end))],
-                ..Cell::new(number(fit.exponent))
+                below: vec![fit.span(), format!("end {:.2}", fit.end)],
+                ..Cell::new(format!("{:.2}", fit.exponent))
             })
         }));
         grid.rows.push(Row {

@@ -7,7 +7,6 @@ use super::canvas::{Frame, HEIGHT, draw};
 use super::palette::Palette;
 use super::{Plot, PlotError};
 use crate::growth::{Cost, Sweep, fit};
-use crate::words::{number, span};
 
 /// Draws one sweep: a line for each backend, with the exponents below. `None` with fewer than two
 /// sizes.
@@ -27,7 +26,7 @@ pub fn growth(sweep: &Sweep, palette: &Palette) -> Result<Option<Plot>, PlotErro
         .iter()
         .filter_map(|(backend, points)| {
             let fit = fit(points)?;
-            Some(format!("{backend} {} [{}]", number(fit.exponent), span(fit.interval)))
+            Some(format!("{backend} {:.2} [{}]", fit.exponent, fit.span()))
         })
         .collect();
     let exponents = format!("Exponents: {}.", exponents.join("; "));
