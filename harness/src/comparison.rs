@@ -20,6 +20,7 @@ use crate::outcome::{Measurement, OnDevice, Outcome};
 use crate::recording::{Place, Run, Who};
 use crate::safeguard::Safeguards;
 use crate::suite::SuiteCase;
+use crate::timing::memory::RETURNING;
 use crate::timing::protocol::{Preparation, Request, Response};
 use crate::timing::sampler::Subject;
 use crate::timing::{DriverError, Effort, Health, Launch, Readiness, Samples, Worker, sample};
@@ -380,13 +381,25 @@ impl Entry {
                 workers.give_back(&self.who.id, threads, worker);
                 match outcome {
                     Outcome::Passed(figures) => {
+                        // One copy is what a hot row has; it stands for the cold one too.
+                        let wanted = preparation.entries == 1 && self.who.info.is_on_cpu();
+                        let memory = || workers.extra_memory(&self.who.id, threads, question.case);
+                        let extra_memory = wanted.then(memory).flatten();
                         let against = reference.and_then(|(name, reference)| {
                             Some((name.clone(), samples.ratio_to(reference, question.case.seed)?))
                         });
                         let working_set = preparation.bytes;
                         let clock = preparation.clock;
-                        let measurement =
-                            Measurement { samples, against, health, peak_memory, device, clock, working_set };
+                        let measurement = Measurement {
+                            samples,
+                            against,
+                            health,
+                            peak_memory,
+                            extra_memory,
+                            device,
+                            clock,
+                            working_set,
+                        };
                         Outcome::Measured(figures, Box::new(measurement))
                     }
                     outcome => outcome,
@@ -407,13 +420,21 @@ fn failed(error: &DriverError) -> Outcome {
 /// Workers that live on from case to case: starting one costs a tenth of a second, loading
 /// libtorch a whole one.
 #[derive(Default)]
-struct Workers(HashMap<(BackendId, usize), Box<Worker>>);
+struct Workers {
+    timed: HashMap<(BackendId, usize), Box<Worker>>,
+    /// Those whose memory is measured.
+    weighed: HashMap<(BackendId, usize), Box<Worker>>,
+}
 
 impl Workers {
     fn take(&mut self, backend: &BackendId, threads: usize) -> Result<Box<Worker>, DriverError> {
-        if let Some(worker) = self.0.remove(&(backend.clone(), threads)) {
-            return Ok(worker);
+        match self.timed.remove(&(backend.clone(), threads)) {
+            Some(worker) => Ok(worker),
+            None => Workers::start(backend, threads, &[]),
         }
+    }
+
+    fn start(backend: &BackendId, threads: usize, env: &[(&str, &str)]) -> Result<Box<Worker>, DriverError> {
         // The worker is this program, whoever has built it around the harness. Linux's own link to it
         // still leads there when a build has meanwhile replaced the file.
         let link = PathBuf::from("/proc/self/exe");
@@ -422,6 +443,7 @@ impl Workers {
             ["worker", "--backend", backend.as_str(), "--threads", &threads.to_string()].map(String::from);
         let mut launch = Launch::new(exe, args, threads);
         launch.timeout = PATIENCE;
+        launch.env = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
         let mut worker = Worker::spawn(&launch)?;
         if let Some(sensors) = sensors_of(backend) {
             worker.watch(sensors);
@@ -432,8 +454,19 @@ impl Workers {
     /// Keeps a worker that still answers.
     fn give_back(&mut self, backend: &BackendId, threads: usize, mut worker: Box<Worker>) {
         if worker.release().is_ok() {
-            self.0.insert((backend.clone(), threads), worker);
+            self.timed.insert((backend.clone(), threads), worker);
         }
+    }
+
+    /// The memory that one call needs beyond its operands and results, from a worker of its own: a
+    /// figure beside the time, without which the row is complete.
+    fn extra_memory(&mut self, backend: &BackendId, threads: usize, case: &Case) -> Option<u64> {
+        let key = (backend.clone(), threads);
+        let kept = self.weighed.remove(&key).map(Ok);
+        let mut worker = kept.unwrap_or_else(|| Workers::start(backend, threads, &RETURNING)).ok()?;
+        let extra = worker.extra_memory(case).ok()?;
+        self.weighed.insert(key, worker);
+        extra
     }
 }
 

@@ -90,10 +90,16 @@ pub fn peak_resident(pid: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// Starts the count of [`peak_resident`] anew, where the system allows it.
-pub fn reset_peak_resident(pid: u32) {
+/// Resident memory of a process, in bytes.
+pub fn resident(pid: u32) -> Option<u64> {
+    let kib = status_number(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmRSS")?;
+    Some(kib * 1024)
+}
+
+/// Starts the count of [`peak_resident`] anew. Whether the system allows it.
+pub fn reset_peak_resident(pid: u32) -> bool {
     // 5 sets the high-water mark to the present size (proc_pid_clear_refs(5)). Where that is refused the mark stays.
-    let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").is_ok()
 }
 
 /// How often the threads of a process have been taken off their processor to let others run.
@@ -314,6 +320,7 @@ mod tests {
         if cfg!(target_os = "linux") {
             let pid = std::process::id();
             assert!(peak_resident(pid).is_some_and(|bytes| bytes > 1 << 20));
+            assert!(resident(pid).is_some_and(|bytes| bytes > 1 << 20));
             assert!(involuntary_switches(pid).is_some());
             assert!(waited_ns(pid).is_some());
             assert_eq!(is_at_rest(pid), Some(false), "this very thread is running");

@@ -74,6 +74,8 @@ pub struct Measurement {
     pub health: Health,
     /// Largest resident memory of the worker.
     pub peak_memory: Option<u64>,
+    /// What one call needs beyond its operands and results.
+    pub extra_memory: Option<u64>,
     /// How the device was meanwhile, where one is used.
     pub device: Option<OnDevice>,
     /// The clock.

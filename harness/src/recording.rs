@@ -189,6 +189,7 @@ impl Run {
             record.roofline_limit = limit.name;
         }
         record.peak_memory = measurement.peak_memory;
+        record.extra_memory = measurement.extra_memory;
         record.load = measurement.health.load;
         record.clock_mhz = measurement.health.mhz;
         record.steal_percent = measurement.health.steal_percent;
@@ -228,7 +229,7 @@ impl Run {
             samples.slices.iter().map(|slice| (samples.iterations, slice.ns)).collect();
         let rows = SampleRow::of(record, &slices).into_iter().zip(&samples.slices);
         // The round, not the place in the list: slices of one round are neighbours in time.
-        rows.map(|(row, slice)| SampleRow { slice: slice.round as u32, ..row }).collect()
+        rows.map(|(row, slice)| SampleRow { slice: slice.round as u32, clean: slice.clean, ..row }).collect()
     }
 
     /// Machine, software and backends of the run.

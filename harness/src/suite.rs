@@ -31,10 +31,11 @@ use crate::fill::Fill;
 use crate::timing::CacheState;
 
 /// The suites that come with the program.
-pub const BUILT_IN: [(&str, &str); 4] = [
+pub const BUILT_IN: [(&str, &str); 5] = [
     ("smoke", include_str!("../suites/smoke.toml")),
     ("standard", include_str!("../suites/standard.toml")),
     ("models", include_str!("../suites/models.toml")),
+    ("growth", include_str!("../suites/growth.toml")),
     ("gpu", include_str!("../suites/gpu.toml")),
 ];
 
@@ -275,6 +276,26 @@ mod tests {
             let suite = Suite::load(name).unwrap();
             assert!(!suite.description.is_empty(), "{name}");
         }
+    }
+
+    /// Goals are for classes, and no timed case is to be without one or in two.
+    #[test]
+    fn every_timed_case_belongs_to_one_class() {
+        let classes = touchstone_reports::classes::Classes::built_in().unwrap();
+        let mut timed = 0;
+        for (name, _) in BUILT_IN {
+            for case in Suite::load(name).unwrap().cases.iter().filter(|case| !case.timed.is_empty()) {
+                let problem = &case.case.problem;
+                let record = touchstone_reports::Record {
+                    op: problem.name().into(),
+                    problem: problem.to_string(),
+                    ..Default::default()
+                };
+                assert_eq!(classes.matching(&record).count(), 1, "{name}: {problem}");
+                timed += 1;
+            }
+        }
+        assert!(timed > 100, "{timed}");
     }
 
     #[test]

@@ -6,9 +6,9 @@
 use std::path::PathBuf;
 
 use touchstone_reports::plot::{Palette, overview};
-use touchstone_reports::store::{read_records, write_whole};
+use touchstone_reports::store::{read_records, read_samples, write_whole};
 use touchstone_reports::summary::Summary;
-use touchstone_reports::{Environment, Evidence, html, markdown, table};
+use touchstone_reports::{Environment, Evidence, Rivals, html, markdown, table};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let paths: Vec<_> = std::env::args_os().skip(1).map(PathBuf::from).collect();
@@ -17,17 +17,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let records = read_records(&[run])?;
     let environment = Environment::beside(run)?;
+    let samples = read_samples(&[run])?;
+    let rivals = Rivals::of(&records, &samples, None)?;
     std::fs::create_dir_all(out)?;
     write_whole(
         &out.join("report.html"),
-        html::page(&records, environment.as_ref(), &Evidence::beside(run)?)?.as_bytes(),
+        html::page(&records, environment.as_ref(), &Evidence::beside(run)?, rivals.as_ref())?.as_bytes(),
     )?;
-    write_whole(&out.join("report.md"), markdown::report(&records).as_bytes())?;
+    write_whole(&out.join("report.md"), markdown::report(&records, rivals.as_ref()).as_bytes())?;
     let summary = Summary::of(&records);
     let palette = Palette::new(&summary.backends);
     for picture in overview(&records, &summary, environment.as_ref(), &palette)? {
         write_whole(&out.join(format!("{}.svg", picture.name)), picture.plot.file().as_bytes())?;
     }
-    print!("{}", table::report(&records, table::Style { width: 80, colour: false, cases: false }));
+    print!(
+        "{}",
+        table::report(&records, rivals.as_ref(), table::Style { width: 80, colour: false, cases: false })
+    );
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use touchstone_reports::{Evidence, RunWriter, html, markdown, store, table};
+use touchstone_reports::{Evidence, Rivals, RunWriter, html, markdown, store, table};
 
 #[path = "../tests/synthetic/mod.rs"]
 mod synthetic;
@@ -20,10 +20,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         run.push(record, &own)?;
     }
     environment.write(&out)?;
+    let rivals = Rivals::of(&records, &samples, None)?;
+    let rivals = rivals.as_ref();
     let style = table::Style { width: 80, colour: false, cases: true };
-    print!("{}", table::report(&records, style));
-    let page = html::page(&records, Some(&environment), &Evidence::default())?;
+    print!("{}", table::report(&records, rivals, style));
+    let page = html::page(&records, Some(&environment), &Evidence::default(), rivals)?;
     store::write_whole(&out.join("report.html"), page.as_bytes())?;
-    store::write_whole(&out.join("report.md"), markdown::report(&records).as_bytes())?;
+    store::write_whole(&out.join("report.md"), markdown::report(&records, rivals).as_bytes())?;
     Ok(())
 }

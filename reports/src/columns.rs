@@ -52,7 +52,7 @@ const fn column(name: &'static str, kind: Kind, optional: bool, meaning: &'stati
 }
 
 /// All columns, in order. A new version of the schema adds columns at the end.
-pub const COLUMNS: [Column; 66] = [
+pub const COLUMNS: [Column; 67] = [
     column("schema", Kind::Integer, false, "Version of this schema."),
     column(
         "run_id",
@@ -154,7 +154,13 @@ pub const COLUMNS: [Column; 66] = [
         false,
         "Which limit that is, such as FMA, DRAM copy or cuda:0 matmul; or empty.",
     ),
-    column("peak_memory", Kind::Integer, true, "Peak resident memory in bytes."),
+    column(
+        "peak_memory",
+        Kind::Integer,
+        true,
+        "Largest resident memory of the timed process since it prepared the case, in bytes: libraries, \
+         inputs and all copies of a rotation included.",
+    ),
     column("load", Kind::Number, true, "Load average while measuring."),
     column(
         "clock_mhz",
@@ -179,10 +185,18 @@ pub const COLUMNS: [Column; 66] = [
         true,
         "Share of the time that the host waited for the device: next to none is launch-bound.",
     ),
+    column(
+        "extra_memory",
+        Kind::Integer,
+        true,
+        "Resident memory at the peak of one call beyond its operands and results, in bytes. Scratch and \
+         tables made before the call count, and so do results that a library allocates anew while it \
+         still holds those of the call before.",
+    ),
 ];
 
 /// The columns of each version of the schema: the first so many.
-const VERSIONS: [(u32, usize); 2] = [(1, 62), (SCHEMA_VERSION, COLUMNS.len())];
+const VERSIONS: [(u32, usize); 3] = [(1, 62), (2, 66), (SCHEMA_VERSION, COLUMNS.len())];
 
 /// The version whose header has so many columns, and these: the present one where none has.
 pub(crate) fn version_with(columns: usize) -> (u32, &'static [Column]) {

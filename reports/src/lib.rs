@@ -6,17 +6,22 @@
 //! pictures.
 #![forbid(unsafe_code)]
 
+mod bootstrap;
+pub mod classes;
 pub mod columns;
 pub mod diff;
 pub mod environment;
 pub mod evidence;
 pub mod export;
+mod fields;
 pub mod grid;
+pub mod growth;
 pub mod html;
 pub mod lead;
 pub mod markdown;
 pub mod plot;
 pub mod record;
+pub mod rivals;
 pub mod sample;
 pub mod speed;
 pub mod status;
@@ -29,6 +34,7 @@ pub mod words;
 pub use environment::{BackendEntry, Environment, Machine, RooflineEntry, Software};
 pub use evidence::Evidence;
 pub use record::{Record, RowKey, SCHEMA_VERSION};
+pub use rivals::{Rivals, RivalsError};
 pub use sample::SampleRow;
 pub use status::{Status, UnknownStatus};
 pub use store::{RunWriter, StoreError, read_records, read_samples};

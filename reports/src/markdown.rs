@@ -1,18 +1,27 @@
 //! Grids as Markdown, for pull requests and the README.
 
 use crate::grid::{self, Cell, Grid, Tone};
-use crate::lead::lead;
+use crate::growth::{Cost, sweeps};
+use crate::lead::{Part, against, lead};
 use crate::record::Record;
+use crate::rivals::Rivals;
 use crate::summary::Summary;
 
 /// The whole report: the same content as [`crate::table::report`]. The long tables are folded.
 #[must_use]
-pub fn report(records: &[Record]) -> String {
+pub fn report(records: &[Record], rivals: Option<&Rivals<'_>>) -> String {
     let summary = Summary::of(records);
     let mut out = format!("{}\n", summary_of(records, &summary));
     out.push_str(&render(&grid::verdicts(&summary)));
     for grid in [grid::accuracy(&summary), grid::mean_speeds(&summary)] {
         out.extend(grid.map(|grid| render(&grid)));
+    }
+    out.extend(rivals.map(against_rivals));
+    for cost in [Cost::Time, Cost::Memory] {
+        out.extend(grid::growth(&sweeps(records, cost), cost).map(|grid| folded(&grid)));
+    }
+    for grid in grid::extra_memory(records) {
+        out.push_str(&folded(&grid));
     }
     for family in &summary.families {
         for grid in grid::family_speeds(records, family, &summary.backends) {
@@ -28,12 +37,26 @@ pub fn report(records: &[Record]) -> String {
 /// The summary as sentences and short lists.
 #[must_use]
 pub fn summary_of(records: &[Record], summary: &Summary) -> String {
-    let parts = lead(records, summary).into_iter().map(|part| {
-        let points: Vec<_> = part.points.iter().map(|point| format!("- {}\n", escape(point))).collect();
-        let gap = if points.is_empty() { "" } else { "\n" };
-        format!("{}\n{gap}{}", escape(&part.text), points.concat())
-    });
-    parts.collect::<Vec<_>>().join("\n")
+    lead(records, summary).iter().map(sentence).collect::<Vec<_>>().join("\n")
+}
+
+fn sentence(part: &Part) -> String {
+    let points: Vec<_> = part.points.iter().map(|point| format!("- {}\n", escape(point))).collect();
+    let gap = if points.is_empty() { "" } else { "\n" };
+    format!("{}\n{gap}{}", escape(&part.text), points.concat())
+}
+
+/// The subject against its fastest rival: all together, by class, and, folded, case by case.
+fn against_rivals(rivals: &Rivals<'_>) -> String {
+    let Some(part) = against(rivals) else { return String::new() };
+    let mut out = format!("## Against the fastest rival\n\n{}\n", sentence(&part));
+    out.extend(grid::rival_totals(rivals).map(|grid| render(&grid)));
+    for (i, grid) in grid::rival_classes(rivals).iter().enumerate() {
+        // The first conditions stand for the others.
+        out.push_str(&if i == 0 { render(grid) } else { folded(grid) });
+    }
+    grid::rival_cases(rivals).iter().for_each(|grid| out.push_str(&folded(grid)));
+    out
 }
 
 /// One grid under a heading, with its note.

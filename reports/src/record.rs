@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::status::Status;
 
 /// The version written into the first column of every row.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// The outcome of one case on one backend with one thread count and one cache state.
 ///
@@ -126,7 +126,7 @@ pub struct Record {
     pub roofline_percent: Option<f64>,
     /// Which limit that is, such as `FMA`, `DRAM copy` or `cuda:0 matmul`; or empty.
     pub roofline_limit: String,
-    /// Peak resident memory in bytes.
+    /// Largest resident memory of the timed process, in bytes.
     pub peak_memory: Option<u64>,
     /// Load average while measuring.
     pub load: Option<f64>,
@@ -151,6 +151,9 @@ pub struct Record {
     /// launch-bound.
     #[serde(default)]
     pub waiting_percent: Option<f64>,
+    /// Memory that one call needs beyond its operands and results, in bytes.
+    #[serde(default)]
+    pub extra_memory: Option<u64>,
 }
 
 /// What makes two rows the same measurement: used to resume, to merge and to compare runs.

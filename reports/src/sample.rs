@@ -5,8 +5,22 @@ use serde::{Deserialize, Serialize};
 use crate::record::{Record, RowKey};
 
 /// The columns of `samples.csv`, in order.
-pub const SAMPLE_COLUMNS: [&str; 10] =
-    ["run_id", "problem", "fill", "seed", "backend", "threads", "cache", "slice", "iterations", "ns"];
+pub const SAMPLE_COLUMNS: [&str; 11] = [
+    "run_id",
+    "problem",
+    "fill",
+    "seed",
+    "backend",
+    "threads",
+    "cache",
+    "slice",
+    "iterations",
+    "ns",
+    "clean",
+];
+
+/// The first so many were all that runs of version 2 of the schema wrote.
+pub(crate) const SAMPLE_COLUMNS_BEFORE: usize = 10;
 
 /// One timed slice of one measurement.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,10 +46,18 @@ pub struct SampleRow {
     pub iterations: u64,
     /// Time of the whole slice, in nanoseconds.
     pub ns: u64,
+    /// Whether nothing is known to have disturbed it. Older runs did not say: there all are.
+    #[serde(default = "unknown")]
+    pub clean: bool,
+}
+
+const fn unknown() -> bool {
+    true
 }
 
 impl SampleRow {
-    /// The sample rows of one record, from `(iterations, ns)` pairs in the order measured.
+    /// The sample rows of one record, from `(iterations, ns)` pairs in the order measured, all of
+    /// them clean.
     #[must_use]
     pub fn of(record: &Record, slices: &[(u64, u64)]) -> Vec<Self> {
         (0..)
@@ -51,6 +73,7 @@ impl SampleRow {
                 slice,
                 iterations,
                 ns,
+                clean: true,
             })
             .collect()
     }

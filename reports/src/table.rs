@@ -6,8 +6,10 @@ use comfy_table::{
 };
 
 use crate::grid::{self, Cell, Grid, Heading, Tone};
-use crate::lead::{Part, lead};
+use crate::growth::{Cost, sweeps};
+use crate::lead::{Part, against, lead};
 use crate::record::Record;
+use crate::rivals::Rivals;
 use crate::summary::Summary;
 use crate::words::wrap;
 
@@ -30,14 +32,25 @@ pub struct Style {
     pub cases: bool,
 }
 
-/// The whole report: the summary, verdicts, speeds, failures, known issues, unsupported.
+/// The whole report: the summary, verdicts, speeds, the subject against its fastest rival if there
+/// is one, failures, known issues, unsupported.
 #[must_use]
-pub fn report(records: &[Record], style: Style) -> String {
+pub fn report(records: &[Record], rivals: Option<&Rivals<'_>>, style: Style) -> String {
     let summary = Summary::of(records);
-    let mut parts = vec![opening(&lead(records, &summary), style.width.max(NARROWEST))];
+    let mut sentences = lead(records, &summary);
+    sentences.extend(rivals.and_then(against));
+    let mut parts = vec![opening(&sentences, style.width.max(NARROWEST))];
     let mut grids = vec![grid::verdicts(&summary)];
     grids.extend(grid::accuracy(&summary));
     grids.extend(grid::mean_speeds(&summary));
+    grids.extend(rivals.and_then(grid::rival_totals));
+    let classes = rivals.map(grid::rival_classes).unwrap_or_default();
+    // The first conditions stand for the others in a short report.
+    let shown = if style.cases { classes.len() } else { 1 };
+    grids.extend(classes.into_iter().take(shown));
+    for cost in [Cost::Time, Cost::Memory] {
+        grids.extend(grid::growth(&sweeps(records, cost), cost).filter(|_| style.cases));
+    }
     for family in summary.families.iter().filter(|_| style.cases) {
         grids.extend(grid::family_speeds(records, family, &summary.backends));
     }
@@ -84,8 +97,9 @@ pub fn render(grid: &Grid, style: Style) -> String {
 
 /// Which columns stand together: all, or as many figures as fit beside the words.
 fn pages(grid: &Grid, width: usize) -> Vec<Vec<usize>> {
-    let (figures, words): (Vec<_>, Vec<_>) =
-        (0..grid.headings.len()).partition(|&i| grid.headings[i].figures);
+    let (figures, words): (Vec<_>, Vec<_>) = (0..grid.headings.len())
+        .filter(|&i| !grid.headings[i].detail)
+        .partition(|&i| grid.headings[i].figures);
     let widest = |i: usize| {
         let head = heading(&grid.headings[i]);
         let head = head.lines().map(|line| line.chars().count()).max();

@@ -35,6 +35,19 @@ pub fn interval(ratio: &Ratio) -> Option<String> {
     Some(format!("{}–{}", factor(low), factor(high)))
 }
 
+/// Bytes as `0 B`, `24.0 KB`, `1.05 MB`: powers of 1000, as rates have them.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "sizes lie far below 2^53")]
+pub fn bytes(bytes: u64) -> String {
+    let size = bytes as f64;
+    match size {
+        n if n < 1e3 => format!("{bytes} B"),
+        n if n < 1e6 => format!("{} KB", number(n / 1e3)),
+        n if n < 1e9 => format!("{} MB", number(n / 1e6)),
+        n => format!("{} GB", number(n / 1e9)),
+    }
+}
+
 /// `1.42× [1.38–1.46]`.
 #[must_use]
 pub fn ratio(ratio: &Ratio) -> String {

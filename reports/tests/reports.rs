@@ -119,7 +119,7 @@ fn the_summary_is_grammatical_and_short() {
     let parts = lead(&checked(naive.clone()), &Summary::of(&checked(naive)));
     assert_eq!(parts[0].points, ["naive agrees with the oracle wherever it ran"]);
     assert_eq!(parts[1].text, "Nothing was timed.");
-    let text = markdown::report(&records);
+    let text = markdown::report(&records, None);
     assert!(text.contains("\n- attention: "), "a list in Markdown");
 }
 
@@ -127,7 +127,7 @@ fn the_summary_is_grammatical_and_short() {
 fn a_family_without_times_says_so() {
     let (records, ..) = synthetic::run("a", 1, 1.0);
     let (rope, rest): (Vec<_>, Vec<_>) = records.into_iter().partition(|r| r.family == "rope");
-    let page = html::page(&[rest, checked(rope)].concat(), None, &Evidence::default()).unwrap();
+    let page = html::page(&[rest, checked(rope)].concat(), None, &Evidence::default(), None).unwrap();
     assert_eq!(page.matches("Nothing of this family was timed in this run.").count(), 1);
     assert!(page.contains("<a href=\"#norm\">") && !page.contains("<a href=\"#rope\">"));
 }
@@ -136,7 +136,7 @@ fn a_family_without_times_says_so() {
 fn terminal_tables_fit_and_use_colour_only_if_asked() {
     let (records, ..) = synthetic::run("a", 1, 1.0);
     for width in [80, 120] {
-        let text = table::report(&records, plain(width));
+        let text = table::report(&records, None, plain(width));
         // A repro line is to be copied and therefore never broken.
         for line in text.lines().filter(|l| !l.trim_start().starts_with("touchstone repro")) {
             assert!(line.chars().count() <= width, "{width}: {line}");
@@ -144,7 +144,7 @@ fn terminal_tables_fit_and_use_colour_only_if_asked() {
         assert!(!text.contains('\u{1b}'));
     }
     let coloured = Style { colour: true, ..plain(80) };
-    assert!(table::report(&records, coloured).contains('\u{1b}'));
+    assert!(table::report(&records, None, coloured).contains('\u{1b}'));
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn hostile() -> Vec<Record> {
 #[test]
 fn the_page_is_well_formed_and_self_contained() {
     let (_, _, environment) = synthetic::run("a", 1, 1.0);
-    let page = html::page(&hostile(), Some(&environment), &Evidence::default()).unwrap();
+    let page = html::page(&hostile(), Some(&environment), &Evidence::default(), None).unwrap();
     assert!(!page.contains("http://") && !page.contains("https://"));
     assert!(!page.contains("<img") && !page.contains("@import") && !page.contains("src=\""));
     assert_eq!(page.matches("</script>").count(), 2);
@@ -204,7 +204,7 @@ fn the_page_is_well_formed_and_self_contained() {
 
 #[test]
 fn markdown_rows_stay_rows() {
-    let text = markdown::report(&hostile());
+    let text = markdown::report(&hostile(), None);
     assert!(!text.contains("<img") && !text.contains("<b>"));
     for line in text.lines().filter(|line| line.starts_with('|')) {
         assert!(line.ends_with(" |"), "{line}");

@@ -133,12 +133,12 @@ fn damaged_files_name_the_line_and_the_column() {
     assert!(status.starts_with("a.csv:2: column `status` is `past`, expected passed,"));
     let header = error_of(text.replacen("rustc", "compiler", 1).as_bytes());
     assert_eq!(header, "a.csv:1: column 6 of the header is `compiler`, expected `rustc`");
-    let narrow = error_of(text.replacen("2,run,", "2,", 1).as_bytes());
-    assert_eq!(narrow, "a.csv:2: 65 columns, expected 66");
-    let mixed = error_of(text.replacen("\n2,run", "\n3,run", 1).as_bytes());
-    assert_eq!(mixed, "a.csv:2: schema version 3, expected 2 by its header; this program reads 1 to 2");
+    let narrow = error_of(text.replacen("3,run,", "3,", 1).as_bytes());
+    assert_eq!(narrow, "a.csv:2: 66 columns, expected 67");
+    let mixed = error_of(text.replacen("\n3,run", "\n4,run", 1).as_bytes());
+    assert_eq!(mixed, "a.csv:2: schema version 4, expected 3 by its header; this program reads 1 to 3");
     let newer = error_of(b"schema,who\n7,x\n");
-    assert_eq!(newer, "a.csv:2: schema version 7, expected 2 by its header; this program reads 1 to 2");
+    assert_eq!(newer, "a.csv:2: schema version 7, expected 3 by its header; this program reads 1 to 3");
     let other = error_of(b"name,time\nx,1\n");
     assert!(other.starts_with("a.csv:1: column 1 of the header is `name`"));
     let wrong = error_of(text.replacen(",passed,", ",failed,", 1).as_bytes());
@@ -316,14 +316,15 @@ fn links_are_followed_and_what_is_no_file_is_written_in_place() {
     }
 }
 
-/// The same rows as version 1 of the schema wrote them: without what it did not have.
-fn first_version(bytes: &[u8]) -> Vec<u8> {
+/// The same rows as an older version of the schema wrote them: without what it did not have.
+fn older(version: &str, columns: usize, bytes: &[u8]) -> Vec<u8> {
     let mut rows = csv::ReaderBuilder::new().has_headers(false).from_reader(bytes);
     let mut old = csv::Writer::from_writer(Vec::new());
     for row in rows.records() {
         let row = row.expect("rows written above");
-        let schema = if &row[0] == "schema" { "schema" } else { "1" };
-        old.write_record(std::iter::once(schema).chain(row.iter().skip(1).take(61))).expect("memory");
+        let schema = if &row[0] == "schema" { "schema" } else { version };
+        old.write_record(std::iter::once(schema).chain(row.iter().skip(1).take(columns - 1)))
+            .expect("memory");
     }
     old.into_inner().expect("memory")
 }
@@ -332,9 +333,13 @@ fn first_version(bytes: &[u8]) -> Vec<u8> {
 fn an_older_version_is_read_and_resumed() {
     let rows = [timed("a", "naive"), timed("b", "naive")];
     let (dir, new) = written(&rows);
-    let old = first_version(&new);
-    let read = read_table_from(Path::new("a.csv"), &old).unwrap();
-    assert!(read.len() == 2 && read.iter().zip(&rows).all(|(read, row)| same(read, row)));
+    let read_back = |old: &[u8]| {
+        let read = read_table_from(Path::new("a.csv"), old).unwrap();
+        assert!(read.len() == 2 && read.iter().zip(&rows).all(|(read, row)| same(read, row)));
+    };
+    read_back(&older("2", 66, &new));
+    let old = older("1", 62, &new);
+    read_back(&old);
 
     let path = dir.path().join(RECORDS_FILE);
     std::fs::write(&path, old).unwrap();
@@ -342,4 +347,18 @@ fn an_older_version_is_read_and_resumed() {
     assert_eq!(std::fs::read(&path).unwrap(), new, "one file is of one version");
     run.push(&timed("c", "naive"), &[]).unwrap();
     assert_eq!(read_records(&[dir.path()]).unwrap().len(), 3);
+}
+
+#[test]
+fn samples_without_a_word_on_disturbance_are_read_as_undisturbed() {
+    let dir = tempfile::tempdir().unwrap();
+    let header = "run_id,problem,fill,seed,backend,threads,cache,slice,iterations,ns";
+    let file = dir.path().join(SAMPLES_FILE);
+    std::fs::write(&file, format!("{header}\nrun,p,normal,1,naive,1,hot,3,10,500\n")).unwrap();
+    assert!(read_samples(&[&file]).unwrap()[0].clean);
+    std::fs::write(&file, format!("{header},clean\nrun,p,normal,1,naive,1,hot,3,10,500,false\n")).unwrap();
+    assert!(!read_samples(&[&file]).unwrap()[0].clean);
+    std::fs::write(&file, format!("{header},clean\nrun,p,normal,1,naive,1,hot,3,10,500,maybe\n")).unwrap();
+    let error = chain(&read_samples(&[&file]).unwrap_err());
+    assert!(error.ends_with("column `clean` is `maybe`, expected true or false"), "{error}");
 }

@@ -46,6 +46,28 @@ fn list_prints_json() {
     assert!(backends.iter().all(|backend| text.contains(backend["id"].as_str().unwrap())));
 }
 
+/// Where the system tells, a call that writes into memory made before it needs none beyond its
+/// operands and results, and one that allocates its result anew needs as much again.
+#[test]
+fn the_memory_of_a_call_is_measured() {
+    let here = directory();
+    let suite = "[[case]]\nop = 'gelu'\ndtype = 'f32'\nshape = 4194304\ntime = 'hot'\n";
+    std::fs::write(here.path().join("large.toml"), suite).unwrap();
+    let arguments = ["bench", "--suite", "large.toml", "--threads", "1", "--slices", "5", "--format", "csv"];
+    let rows = rows(&prints(here.path(), &arguments));
+    assert!(rows.iter().any(|row| row.backend.starts_with("simd")), "{rows:?}");
+    for row in rows.iter().filter(|row| row.is_timed()) {
+        println!("{}: {:?} bytes, outputs {}", row.backend, row.extra_memory, row.allocation);
+        if !cfg!(target_os = "linux") {
+            assert_eq!(row.extra_memory, None);
+        } else if row.allocation == "reused" {
+            assert!(row.extra_memory.unwrap() < 1 << 20, "{row:?}");
+        } else {
+            assert!(row.extra_memory.unwrap() > 15 << 20, "{row:?}");
+        }
+    }
+}
+
 #[test]
 fn roofline_prints_json_with_plausible_limits() {
     let here = directory();

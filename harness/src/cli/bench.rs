@@ -47,6 +47,6 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
         arguments.keeping.out.clone().map(|out| (out, arguments.keeping.resume));
     let keeping = keeping.as_ref().map(|(out, resume)| (out.as_path(), *resume));
     let (compared, verdict) = carry_out(&plan, registry, &known, Some(&arguments.measuring), keeping)?;
-    print(&compared.records, arguments.format, true)?;
+    print(&compared.records, None, arguments.format, true)?;
     Ok(verdict)
 }

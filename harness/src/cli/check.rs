@@ -61,6 +61,6 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
     };
     let keeping = arguments.keeping.out.as_deref().map(|out| (out, arguments.keeping.resume));
     let (compared, verdict) = carry_out(&plan, registry, &selection.who.known_issues()?, None, keeping)?;
-    print(&compared.records, arguments.format, false)?;
+    print(&compared.records, None, arguments.format, false)?;
     Ok(verdict)
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use touchstone_reports::Environment;
+use touchstone_reports::{Environment, Rivals, read_samples};
 
 use super::output::{Format, print};
 use super::plan::{Measuring, carry_out};
@@ -59,8 +59,12 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
         eprintln!("interrupted; continue with: touchstone compare --out {} --resume", out.display());
     }
     let environment = Environment::read(&out).context("cannot read the environment")?;
-    write_pages(&compared.records, environment.as_ref(), &out.join("report.html"), &out.join("report.md"))?;
-    print(&compared.records, arguments.format, false)?;
-    eprintln!("report: {}", out.join("report.html").display());
+    let samples = read_samples(&[&out])?;
+    let records = &compared.records;
+    let rivals = Rivals::of(records, &samples, None)?;
+    let (page, markdown) = (out.join("report.html"), out.join("report.md"));
+    write_pages(records, rivals.as_ref(), environment.as_ref(), &page, &markdown)?;
+    print(records, rivals.as_ref(), arguments.format, false)?;
+    eprintln!("report: {}", page.display());
     Ok(verdict)
 }

@@ -107,7 +107,7 @@ pub(super) fn run(
     let records = keeper.finish()?;
     match format {
         Format::Human => print_tally(&plan, &tally, &shrunk)?,
-        format => print(&records, format, false)?,
+        format => print(&records, None, format, false)?,
     }
     if stop.load(std::sync::atomic::Ordering::Relaxed) {
         return Ok(Verdict::Interrupted);

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write, stdout};
 use anyhow::Context;
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Row, Table, presets};
-use touchstone_reports::{Record, export, markdown, table};
+use touchstone_reports::{Record, Rivals, export, markdown, table};
 
 /// In which form records are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -24,14 +24,19 @@ pub(super) enum Format {
 /// Width where standard output is no terminal.
 const WIDTH: usize = 80;
 
-/// Prints records.
-pub(super) fn print(records: &[Record], format: Format, every_case: bool) -> anyhow::Result<()> {
+/// Prints records, and a backend against its rivals where that was asked for.
+pub(super) fn print(
+    records: &[Record],
+    rivals: Option<&Rivals<'_>>,
+    format: Format,
+    every_case: bool,
+) -> anyhow::Result<()> {
     let mut out = stdout().lock();
     match format {
-        Format::Human => out.write_all(table::report(records, style(every_case)).as_bytes()),
+        Format::Human => out.write_all(table::report(records, rivals, style(every_case)).as_bytes()),
         Format::Csv => export::write_csv(records, &mut out),
         Format::Json => export::write_json_lines(records, &mut out),
-        Format::Markdown => out.write_all(markdown::report(records).as_bytes()),
+        Format::Markdown => out.write_all(markdown::report(records, rivals).as_bytes()),
     }
     .and_then(|()| out.flush())
     .context("cannot write to standard output")

@@ -7,7 +7,9 @@ use clap::Args;
 use touchstone_reports::plot::{Palette, overview};
 use touchstone_reports::store::write_whole;
 use touchstone_reports::summary::Summary;
-use touchstone_reports::{Environment, Evidence, Record, grid, html, markdown, read_records};
+use touchstone_reports::{
+    Environment, Evidence, Record, Rivals, grid, html, markdown, read_records, read_samples,
+};
 
 use super::Verdict;
 use super::output::{Format, print};
@@ -34,6 +36,9 @@ pub(super) struct Arguments {
     /// verdicts and speed
     #[arg(long, value_name = "FILE")]
     splice: Option<PathBuf>,
+    /// Hold this backend against the fastest of the others in each case [default: the widest `simd`]
+    #[arg(long, value_name = "NAME")]
+    subject: Option<String>,
     /// Leave out the speed of every single case
     #[arg(long)]
     brief: bool,
@@ -44,12 +49,15 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let records = read_records(&arguments.runs)?;
+    let samples = read_samples(&arguments.runs)?;
+    let rivals = Rivals::of(&records, &samples, arguments.subject.as_deref())?;
     let environment = Environment::beside(&arguments.runs[0])?;
     if let Some(path) = &arguments.html {
-        write_html(&records, environment.as_ref(), &Evidence::beside(&arguments.runs[0])?, path)?;
+        let evidence = Evidence::beside(&arguments.runs[0])?;
+        write_html(&records, environment.as_ref(), &evidence, rivals.as_ref(), path)?;
     }
     if let Some(path) = &arguments.markdown {
-        write_markdown(&records, path)?;
+        write_markdown(&records, rivals.as_ref(), path)?;
     }
     if let Some(dir) = &arguments.plots {
         write_plots(&records, environment.as_ref(), dir)?;
@@ -57,7 +65,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     if let Some(path) = &arguments.splice {
         splice(&records, path)?;
     }
-    print(&records, arguments.format, !arguments.brief)?;
+    print(&records, rivals.as_ref(), arguments.format, !arguments.brief)?;
     Ok(Verdict::Ok)
 }
 
@@ -94,25 +102,27 @@ fn splice(records: &[Record], path: &Path) -> anyhow::Result<()> {
 /// Writes the page and the Markdown, each whole or not at all.
 pub(super) fn write_pages(
     records: &[Record],
+    rivals: Option<&Rivals<'_>>,
     environment: Option<&Environment>,
     html: &Path,
     markdown: &Path,
 ) -> anyhow::Result<()> {
     let run = html.parent().unwrap_or(html);
-    write_html(records, environment, &Evidence::beside(run)?, html)?;
-    write_markdown(records, markdown)
+    write_html(records, environment, &Evidence::beside(run)?, rivals, html)?;
+    write_markdown(records, rivals, markdown)
 }
 
 fn write_html(
     records: &[Record],
     environment: Option<&Environment>,
     evidence: &Evidence,
+    rivals: Option<&Rivals<'_>>,
     path: &Path,
 ) -> anyhow::Result<()> {
-    let page = html::page(records, environment, evidence).context("cannot make the page")?;
+    let page = html::page(records, environment, evidence, rivals).context("cannot make the page")?;
     write_whole(path, page.as_bytes()).context("cannot write the page")
 }
 
-fn write_markdown(records: &[Record], path: &Path) -> anyhow::Result<()> {
-    write_whole(path, markdown::report(records).as_bytes()).context("cannot write the Markdown")
+fn write_markdown(records: &[Record], rivals: Option<&Rivals<'_>>, path: &Path) -> anyhow::Result<()> {
+    write_whole(path, markdown::report(records, rivals).as_bytes()).context("cannot write the Markdown")
 }

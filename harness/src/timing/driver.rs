@@ -303,6 +303,7 @@ impl Worker {
     /// # Errors
     /// [`DriverError`].
     pub fn prepare(&mut self, case: &Case, entries: usize) -> Result<Readiness, DriverError> {
+        // Where this is refused, the peak is that of the process.
         machine::reset_peak_resident(self.pid());
         self.device = Watch::default();
         let request = Request::Prepare { entries, case: case.to_string() };
@@ -343,6 +344,21 @@ impl Worker {
     /// Largest resident memory of the process since the last `prepare`, in bytes.
     pub fn peak_resident(&self) -> Option<u64> {
         machine::peak_resident(self.pid())
+    }
+
+    /// The memory that one call needs beyond its operands and results, in bytes. Whatever was prepared is
+    /// freed. Nothing where the worker cannot tell. See [`memory`](super::memory) for how it has to have
+    /// been started.
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    pub fn extra_memory(&mut self, case: &Case) -> Result<Option<u64>, DriverError> {
+        let request = Request::Memory { case: case.to_string() };
+        match self.request(&request)? {
+            Response::Memory { extra } => Ok(Some(extra)),
+            Response::Unsupported { .. } => Ok(None),
+            response => Err(self.unexpected(&request, &response)),
+        }
     }
 
     /// Reads these sensors after each slice.

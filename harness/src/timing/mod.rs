@@ -21,12 +21,14 @@
 //! | [`exchange`] | results on their way from worker to driver |
 //! | [`worker`] | the loop that answers requests with a backend |
 //! | [`driver`] | a worker process seen from outside: time-outs, crashes, results |
+//! | [`memory`] | what one call needs beyond its operands and results |
 //! | [`sampler`] | calibration, interleaving, dropped slices |
 //! | [`statistics`] | quantiles per iteration, ratios with intervals |
 //! | [`roofline`] | the machine's measured peaks, and what they allow |
 
 pub mod driver;
 pub mod exchange;
+pub mod memory;
 pub mod pool;
 pub mod protocol;
 pub mod roofline;

@@ -35,6 +35,8 @@
 //! | `run <untimed> <timed>` | `ran <ns> waited=<ns>` | Runs `untimed` iterations and a sync, then takes the time of [`timed` iterations, one sync] in integer nanoseconds of a monotonic clock, or of the device's own where `prepared` has said `clock=device`. Each iteration takes the next entry in rotation, across requests too. `waited`, which may be missing, is the host's time in that last sync: next to none means that the device has been waiting for the host. |
 //! | `outputs <path>` | `wrote <tensors>` | Writes the results of the last iteration to a new safetensors file at `path`, named as the problem names its results. |
 //! | `release` | `released` | Frees what was prepared. |
+//! | `memory <case>` | `memory <bytes>` | Frees what was prepared, and measures what one call needs beyond its operands and results. |
+//! | | `unsupported <reason>` | The backend does not compute this problem, or its memory cannot be measured. |
 //! | `peaks` | `peaks copy_gb_s=… f32_gflops=… f16_gflops=… bf16_gflops=…` | Measures what the backend's library reaches on its device in copying and in matrix products. |
 //! | | `unsupported <reason>` | The device is the CPU, whose limits the driver measures. |
 //! | `quit` | `bye` | Ends the worker. So does the end of its input. |
@@ -84,6 +86,11 @@ pub enum Request {
     },
     /// Free what was prepared.
     Release,
+    /// Measure the memory of one call.
+    Memory {
+        /// The text of a case, read by the worker.
+        case: String,
+    },
     /// Measure the limits of its device.
     Peaks,
     /// End.
@@ -96,7 +103,7 @@ pub enum Response {
     /// To `prepare`.
     Prepared(Preparation),
     /// To `prepare`: the backend does not compute exactly this problem. To `peaks`: it has no device
-    /// of its own.
+    /// of its own. To `memory`: that cannot be measured.
     Unsupported {
         /// Why.
         reason: String,
@@ -115,6 +122,11 @@ pub enum Response {
     },
     /// To `release`.
     Released,
+    /// To `memory`.
+    Memory {
+        /// Bytes beyond operands and results.
+        extra: u64,
+    },
     /// To `peaks`.
     Peaks(DevicePeaks),
     /// To `quit`.
@@ -185,6 +197,7 @@ impl fmt::Display for Request {
             Request::Run { untimed, timed } => write!(f, "run {untimed} {timed}"),
             Request::Outputs { path } => write!(f, "outputs {}", Text(path)),
             Request::Release => f.write_str("release"),
+            Request::Memory { case } => write!(f, "memory {}", Text(case)),
             Request::Peaks => f.write_str("peaks"),
             Request::Quit => f.write_str("quit"),
         }
@@ -218,9 +231,13 @@ impl FromStr for Request {
                 path.map(|path| Request::Outputs { path }).ok_or_else(|| wrong("outputs <path>"))
             }
             "release" if rest.is_empty() => Ok(Request::Release),
+            "memory" => {
+                let case = decode(rest).filter(|case| !case.is_empty());
+                case.map(|case| Request::Memory { case }).ok_or_else(|| wrong("memory <case>"))
+            }
             "peaks" if rest.is_empty() => Ok(Request::Peaks),
             "quit" if rest.is_empty() => Ok(Request::Quit),
-            _ => Err(wrong("prepare, run, outputs, release, peaks or quit")),
+            _ => Err(wrong("prepare, run, outputs, release, memory, peaks or quit")),
         }
     }
 }
@@ -234,6 +251,7 @@ impl fmt::Display for Response {
             Response::Ran { ns, waited: Some(waited) } => write!(f, "ran {ns} waited={waited}"),
             Response::Wrote { tensors } => write!(f, "wrote {tensors}"),
             Response::Released => f.write_str("released"),
+            Response::Memory { extra } => write!(f, "memory {extra}"),
             Response::Peaks(DevicePeaks { copy_gb_s, f32_gflops, f16_gflops, bf16_gflops }) => {
                 write!(f, "peaks copy_gb_s={copy_gb_s} f32_gflops={f32_gflops} ")?;
                 write!(f, "f16_gflops={f16_gflops} bf16_gflops={bf16_gflops}")
@@ -261,6 +279,7 @@ impl FromStr for Response {
             }
             "wrote" => Ok(Response::Wrote { tensors: rest.parse().map_err(|_| wrong("wrote <tensors>"))? }),
             "released" if rest.is_empty() => Ok(Response::Released),
+            "memory" => Ok(Response::Memory { extra: rest.parse().map_err(|_| wrong("memory <bytes>"))? }),
             "peaks" => {
                 let fields = ReplyFields { line };
                 Ok(Response::Peaks(DevicePeaks {
@@ -272,7 +291,7 @@ impl FromStr for Response {
             }
             "bye" if rest.is_empty() => Ok(Response::Bye),
             "error" => Ok(Response::Error { message: text("error <message>")? }),
-            _ => Err(wrong("prepared, unsupported, ran, wrote, released, peaks, bye or error")),
+            _ => Err(wrong("prepared, unsupported, ran, wrote, released, memory, peaks, bye or error")),
         }
     }
 }

@@ -13,6 +13,7 @@ use touchstone_kernels::{
 };
 
 use super::exchange::{self, ExchangeError};
+use super::memory;
 use super::pool::footprint;
 use super::protocol::{Greeting, Preparation, ProtocolError, Request, Response};
 use crate::case::Case;
@@ -166,6 +167,15 @@ fn answer(
             let lap = rotation.as_mut().ok_or(Refusal::Nothing)?.run(*untimed, *timed)?;
             let ns = |time: Duration| time.as_nanos() as u64;
             Ok(Response::Ran { ns: ns(lap.elapsed), waited: Some(ns(lap.waited)) })
+        }
+        Request::Memory { case } => {
+            *rotation = None;
+            let case: Case = case.parse()?;
+            if let Support::No(reason) = backend.supports(&case.problem) {
+                return Ok(Response::Unsupported { reason: reason.into() });
+            }
+            let none = || Response::Unsupported { reason: "this system does not tell".into() };
+            Ok(memory::extra(backend, &case)?.map_or_else(none, |extra| Response::Memory { extra }))
         }
         Request::Peaks => {
             // The device's memory is wanted whole.

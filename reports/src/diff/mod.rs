@@ -5,7 +5,6 @@
 //! intervals say, because noise between processes is not in them: whether a change is a
 //! regression is for the gate to decide.
 
-mod bootstrap;
 mod conditions;
 mod render;
 
@@ -13,12 +12,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub use render::grids;
 
+use crate::bootstrap::ratio_of_medians;
 use crate::environment::Environment;
 use crate::record::{Record, RowKey};
 use crate::sample::SampleRow;
 use crate::speed::{Ratio, median_ratio};
 use crate::status::Status;
-use bootstrap::ratio_of_medians;
 
 /// One measurement that both sets have.
 #[derive(Clone, Debug, PartialEq)]

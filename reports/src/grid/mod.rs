@@ -5,13 +5,17 @@
 
 mod environment;
 mod groups;
+mod growth;
 mod lists;
+mod rivals;
 mod speed;
 mod verdict;
 
 pub use environment::{backends, limits};
 pub use groups::{known_issues, unsupported};
+pub use growth::{extra_memory, growth};
 pub use lists::failures;
+pub use rivals::{rival_cases, rival_classes, rival_totals};
 pub use speed::{counts_flops, family_speeds, mean_speeds, status_tone, throughput};
 pub use verdict::{accuracy, verdicts};
 
@@ -93,13 +97,15 @@ pub struct Heading {
     pub backend: bool,
     /// Whether the cells below are code, to be copied as they are.
     pub code: bool,
+    /// Whether a terminal, which has little room, leaves the column out.
+    pub detail: bool,
 }
 
 impl Heading {
     /// A column of words.
     #[must_use]
     pub fn words(text: impl Into<String>) -> Self {
-        Self { text: text.into(), figures: false, backend: false, code: false }
+        Self { text: text.into(), figures: false, backend: false, code: false, detail: false }
     }
 
     /// A column of figures.
@@ -112,6 +118,13 @@ impl Heading {
     #[must_use]
     pub fn backend(text: impl Into<String>) -> Self {
         Self { backend: true, ..Self::figures(text) }
+    }
+
+    /// The same column, left out on a terminal.
+    #[must_use]
+    pub const fn detail(mut self) -> Self {
+        self.detail = true;
+        self
     }
 
     /// The text in pieces between which a line may break: ids of backends break at their slash.

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::environment::Environment;
+use crate::growth::Sweep;
 use crate::plot::{self, Palette, Plot, PlotError, alike};
 use crate::record::Record;
+use crate::rivals::Rivals;
 use crate::speed::{Group, Speeds};
 use crate::summary::Summary;
 
@@ -84,6 +86,38 @@ pub(super) fn of_family(
         if let Some(plot) = plot::speedup_bars(&title, reference, &bars, palette)? {
             first.push(Figure { threads: headline.group.threads.to_string(), ..Figure::of(&plot) });
         }
+    }
+    Ok((first, more))
+}
+
+/// The subject against its fastest rival by class, a picture for each number of threads and cache
+/// state.
+pub(super) fn of_rivals(rivals: &Rivals<'_>, palette: &Palette) -> Result<Vec<Figure>, PlotError> {
+    let mut figures = Vec::new();
+    for conditions in rivals.conditions() {
+        if let Some(plot) = plot::rival_classes(rivals, &conditions, palette)? {
+            figures.push(Figure { threads: conditions.threads.to_string(), ..Figure::of(&plot) });
+        }
+    }
+    Ok(figures)
+}
+
+/// Pictures of sweeps: those on the fewest threads first, the others to be unfolded.
+pub(super) fn of_growth(
+    sweeps: &[Sweep],
+    palette: &Palette,
+) -> Result<(Vec<Figure>, Vec<Figure>), PlotError> {
+    let (mut first, mut more) = (Vec::new(), Vec::new());
+    let fewest = sweeps.iter().map(|sweep| sweep.threads).min();
+    for sweep in sweeps {
+        let Some(plot) = plot::growth(sweep, palette)? else { continue };
+        let figure = Figure {
+            op: sweep.op.clone(),
+            dtype: sweep.dtype.clone(),
+            threads: sweep.threads.to_string(),
+            ..Figure::of(&plot)
+        };
+        if Some(sweep.threads) == fewest { first.push(figure) } else { more.push(figure) }
     }
     Ok((first, more))
 }

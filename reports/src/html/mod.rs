@@ -12,9 +12,11 @@ use askama::Template;
 use crate::environment::Environment;
 use crate::evidence::Evidence;
 use crate::grid::{self, Grid};
-use crate::lead::{Part, lead};
+use crate::growth::{Cost, sweeps};
+use crate::lead::{Part, against, lead};
 use crate::plot::{Palette, PlotError};
 use crate::record::Record;
+use crate::rivals::Rivals;
 use crate::status::Status;
 use crate::summary::{Summary, ordered};
 use figures::Figure;
@@ -40,6 +42,8 @@ struct Page<'a> {
     overview: Vec<Figure>,
     matrix: Vec<Grid>,
     means: Vec<Grid>,
+    rivals: Option<Against>,
+    growth: Vec<Growth>,
     families: Vec<Family>,
     problems: Vec<Grid>,
     unsupported: Vec<Grid>,
@@ -48,6 +52,57 @@ struct Page<'a> {
     machine: Vec<Grid>,
     filters: Vec<Filter>,
     data: String,
+}
+
+/// The subject against its fastest rival.
+struct Against {
+    lead: Part,
+    figures: Vec<Figure>,
+    totals: Vec<Grid>,
+    classes: Vec<Grid>,
+    cases: Vec<Grid>,
+}
+
+impl Against {
+    fn of(rivals: &Rivals<'_>, palette: &Palette) -> Result<Option<Self>, PlotError> {
+        let Some(lead) = against(rivals) else { return Ok(None) };
+        Ok(Some(Self {
+            lead,
+            figures: figures::of_rivals(rivals, palette)?,
+            totals: grid::rival_totals(rivals).into_iter().collect(),
+            classes: grid::rival_classes(rivals),
+            cases: grid::rival_cases(rivals),
+        }))
+    }
+}
+
+/// How one cost grows.
+struct Growth {
+    id: &'static str,
+    title: &'static str,
+    first: Vec<Figure>,
+    more: Vec<Figure>,
+    exponents: Vec<Grid>,
+    tables: Vec<Grid>,
+}
+
+impl Growth {
+    /// Time and memory, as far as there is anything to show.
+    fn all(records: &[Record], palette: &Palette) -> Result<Vec<Self>, PlotError> {
+        let mut all = Vec::new();
+        for (cost, id, title) in
+            [(Cost::Time, "growth", "How time grows"), (Cost::Memory, "memory", "Extra memory")]
+        {
+            let sweeps = sweeps(records, cost);
+            let (first, more) = figures::of_growth(&sweeps, palette)?;
+            let tables = if cost == Cost::Memory { grid::extra_memory(records) } else { Vec::new() };
+            let exponents: Vec<_> = grid::growth(&sweeps, cost).into_iter().collect();
+            if !exponents.is_empty() || !tables.is_empty() {
+                all.push(Self { id, title, first, more, exponents, tables });
+            }
+        }
+        Ok(all)
+    }
 }
 
 struct Family {
@@ -68,7 +123,7 @@ struct Filter {
     choices: Vec<String>,
 }
 
-/// Makes the page of merged records. Write it with [`crate::store::write_whole`].
+/// Makes the page of merged records, and of a subject against its rivals if there is one. Write it with [`crate::store::write_whole`].
 ///
 /// # Errors
 /// A picture or the template fails; there is then no page, not half of one.
@@ -76,6 +131,7 @@ pub fn page(
     records: &[Record],
     environment: Option<&Environment>,
     evidence: &Evidence,
+    rivals: Option<&Rivals<'_>>,
 ) -> Result<String, PageError> {
     let summary = Summary::of(records);
     let palette = Palette::new(&summary.backends);
@@ -102,6 +158,8 @@ pub fn page(
         overview: figures::overview(records, &summary, environment, &palette)?,
         matrix,
         means: grid::mean_speeds(&summary).into_iter().collect(),
+        rivals: rivals.map(|rivals| Against::of(rivals, &palette)).transpose()?.flatten(),
+        growth: Growth::all(records, &palette)?,
         families,
         problems,
         unsupported: grid::unsupported(records).into_iter().collect(),

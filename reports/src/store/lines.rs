@@ -16,7 +16,19 @@ pub(super) fn complete_prefix(bytes: &[u8]) -> usize {
     end
 }
 
-/// The number, from 1, of the line that starts at this offset.
-pub(super) fn line_at(bytes: &[u8], offset: usize) -> u64 {
-    1 + bytes[..offset].iter().map(|&b| u64::from(b == b'\n')).sum::<u64>()
+/// Numbers of lines, asked for in the order of the file, which is gone through once.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    offset: usize,
+    before: u64,
+}
+
+impl Lines {
+    /// The number, from 1, of the line that starts at this offset, no earlier than the one before.
+    pub(super) fn at(&mut self, bytes: &[u8], offset: usize) -> u64 {
+        let passed = bytes.get(self.offset..offset).unwrap_or_default();
+        self.before += passed.iter().map(|&b| u64::from(b == b'\n')).sum::<u64>();
+        self.offset = offset;
+        1 + self.before
+    }
 }

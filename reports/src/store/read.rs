@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use csv::{ReaderBuilder, StringRecord};
 use serde::de::DeserializeOwned;
 
-use super::lines::{complete_prefix, line_at};
+use super::lines::{Lines, complete_prefix};
 use super::{RECORDS_FILE, SAMPLES_FILE, StoreError};
 use crate::columns::{self, COLUMNS, Kind, version_with};
 use crate::record::{Record, SCHEMA_VERSION};
-use crate::sample::{SAMPLE_COLUMNS, SampleRow};
+use crate::sample::{SAMPLE_COLUMNS, SAMPLE_COLUMNS_BEFORE, SampleRow};
 use crate::status::Status;
 
 /// Reads records from CSV files and run directories and merges them with [`merge`], so that the
@@ -132,7 +132,9 @@ pub fn read_samples<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<SampleRow>, Store
 }
 
 pub(super) fn read_samples_from(file: &Path, bytes: &[u8]) -> Result<Vec<SampleRow>, StoreError> {
-    let rows = rows(file, bytes, &SAMPLE_COLUMNS, &|_, _| Ok(()))?;
+    let older = header_width(bytes) == SAMPLE_COLUMNS_BEFORE;
+    let columns = &SAMPLE_COLUMNS[..if older { SAMPLE_COLUMNS_BEFORE } else { SAMPLE_COLUMNS.len() }];
+    let rows = rows(file, bytes, columns, &|_, _| Ok(()))?;
     Ok(rows.into_iter().map(|(_, sample)| sample).collect())
 }
 
@@ -170,10 +172,11 @@ fn rows<T: DeserializeOwned>(
     let header = row.clone();
     let header_check = check_header(file, &header, columns);
     let mut rows = Vec::new();
+    let mut lines = Lines::default();
     while next(&mut row)? {
         let offset = row.position().and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(0);
         // The reader's own count is off by the blank lines it skips.
-        let line = line_at(bytes, skip_blank(bytes, offset));
+        let line = lines.at(bytes, skip_blank(bytes, offset));
         // Another version may have other columns: say that first, it explains the rest.
         if header_check.is_err() && header.get(0) == Some("schema") {
             check(line, &row)?;
@@ -243,7 +246,9 @@ fn damaged(file: &Path, line: u64, row: &StringRecord, names: &[&str], error: &c
     let expected = COLUMNS
         .iter()
         .find(|column| column.name == name)
-        .map_or(Kind::Integer.expected(), |column| column.kind.expected());
+        .map_or(if name == "clean" { Kind::Flag } else { Kind::Integer }.expected(), |column| {
+            column.kind.expected()
+        });
     cell(file, line, name, expected, row.get(position).unwrap_or_default())
 }
 

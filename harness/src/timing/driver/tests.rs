@@ -30,6 +30,7 @@ fn any_language_can_join() {
            run) set -- $rest; echo ran $(($2 * 3000000));;
            outputs) echo error no \"$rest\";;
            release) echo released;;
+           memory) case $rest in softmax*) echo memory 512;; *) echo unsupported no;; esac;;
            quit) echo bye; exit;;
          esac; done"
     );
@@ -46,6 +47,8 @@ fn any_language_can_join() {
     let samples = sampling.samples[0].as_ref().unwrap();
     assert!(samples.contaminated());
     assert_eq!((samples.iterations, samples.summary().unwrap().median), (1, 3_000_000));
+    assert_eq!(worker.extra_memory(&case).unwrap(), Some(512));
+    assert_eq!(worker.extra_memory(&"relu f32 shape=1".parse().unwrap()).unwrap(), None);
     worker.release().unwrap();
     assert_eq!(worker.request(&Request::Quit).unwrap(), Response::Bye);
 }

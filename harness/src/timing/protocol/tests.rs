@@ -14,6 +14,9 @@ fn requests() -> impl Strategy<Value = Request> {
             .prop_filter("a path", |path| !path.is_empty())
             .prop_map(|path| Request::Outputs { path }),
         Just(Request::Release),
+        any::<String>()
+            .prop_filter("a case", |case| !case.is_empty())
+            .prop_map(|case| Request::Memory { case }),
         Just(Request::Peaks),
         Just(Request::Quit),
     ]
@@ -50,6 +53,7 @@ fn responses() -> impl Strategy<Value = Response> {
         (any::<u64>(), any::<Option<u64>>()).prop_map(|(ns, waited)| Response::Ran { ns, waited }),
         any::<usize>().prop_map(|tensors| Response::Wrote { tensors }),
         Just(Response::Released),
+        any::<u64>().prop_map(|extra| Response::Memory { extra }),
         [rate(), rate(), rate(), rate()].prop_map(|[copy_gb_s, f32_gflops, f16_gflops, bf16_gflops]| {
             Response::Peaks(DevicePeaks { copy_gb_s, f32_gflops, f16_gflops, bf16_gflops })
         }),

@@ -1,0 +1,115 @@
+//! Intervals for ratios of medians, by resampling (Efron & Tibshirani, *An Introduction to the
+//! Bootstrap*, 1993, chapter 13).
+
+/// Resamples drawn: enough that the ends move by less than they mean.
+const DRAWS: usize = 1000;
+/// Fewer slices than this say nothing about their spread.
+const FEWEST: usize = 5;
+
+/// The 95 % percentile bootstrap interval of median(old) / median(new), the two resampled
+/// independently. The draws are the same in every call, so that a comparison of the same files
+/// prints the same digits. `None` with too few slices.
+pub(crate) fn ratio_of_medians(old: &[f64], new: &[f64]) -> Option<(f64, f64)> {
+    if old.len() < FEWEST || new.len() < FEWEST {
+        return None;
+    }
+    let mut draws = Draws(SEED);
+    let mut median = |values: &[f64]| median(values.iter().map(|_| values[draws.below(values.len())]));
+    interval((0..DRAWS).map(|_| median(old) / median(new)).collect())
+}
+
+/// The same for the times of two in rounds that both took part in, the first over the second, with
+/// the ratio itself. Rounds are resampled whole, so that what the two slices of a round share
+/// cancels. `None` with too few rounds.
+pub(crate) fn ratio_in_rounds(rounds: &[(f64, f64)]) -> Option<(f64, (f64, f64))> {
+    if rounds.len() < FEWEST {
+        return None;
+    }
+    let ratio = |picked: &[(f64, f64)]| {
+        median(picked.iter().map(|round| round.0)) / median(picked.iter().map(|round| round.1))
+    };
+    let mut draws = Draws(SEED);
+    let mut draw = || rounds.iter().map(|_| rounds[draws.below(rounds.len())]).collect::<Vec<_>>();
+    let ends = interval((0..DRAWS).map(|_| ratio(&draw())).collect())?;
+    Some((ratio(rounds), ends)).filter(|(ratio, _)| ratio.is_finite())
+}
+
+/// The middle 95 % of what was drawn.
+fn interval(mut ratios: Vec<f64>) -> Option<(f64, f64)> {
+    ratios.retain(|ratio| ratio.is_finite());
+    ratios.sort_by(f64::total_cmp);
+    let end = ratios.len() / 40;
+    Some((*ratios.get(end)?, *ratios.get(ratios.len().checked_sub(end + 1)?)?))
+}
+
+/// The median of some values; NaN of none.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    if values.is_empty() {
+        return f64::NAN;
+    }
+    let (middle, odd) = (values.len() / 2, values.len() % 2 == 1);
+    let (below, upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
+    let upper = *upper;
+    if odd {
+        return upper;
+    }
+    let lower = below.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    f64::midpoint(lower, upper)
+}
+
+const SEED: u64 = 0x7062_6f6f_7473;
+
+/// A 64-bit xorshift (Marsaglia 2003): ample for choosing among a few dozen slices.
+struct Draws(u64);
+
+impl Draws {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        ((self.0 >> 16) % n as u64) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A deviate that is roughly normal.
+    fn normal(draws: &mut Draws) -> f64 {
+        (0..12).map(|_| draws.below(1 << 20) as f64 / f64::from(1 << 20)).sum::<f64>() - 6.0
+    }
+
+    #[test]
+    fn what_rounds_share_cancels_and_the_truth_is_covered() {
+        let (mut covered, mut narrow) = (0, 0);
+        let mut random = Draws(7);
+        for _ in 0..200 {
+            let rounds: Vec<_> = (0..21)
+                .map(|_| {
+                    let drift = (0.1 * normal(&mut random)).exp();
+                    let mut time = |mean: f64| mean * drift * (0.01 * normal(&mut random)).exp();
+                    (time(3e6), time(2e6))
+                })
+                .collect();
+            let (ratio, (low, high)) = ratio_in_rounds(&rounds).unwrap();
+            assert!(low <= ratio && ratio <= high);
+            covered += usize::from(low <= 1.5 && 1.5 <= high);
+            let apart = |of: fn(&(f64, f64)) -> f64| rounds.iter().map(of).collect::<Vec<_>>();
+            let (wide_low, wide_high) = ratio_of_medians(&apart(|r| r.0), &apart(|r| r.1)).unwrap();
+            narrow += usize::from(high - low < wide_high - wide_low);
+        }
+        println!("covered {covered} of 200, narrower {narrow}");
+        assert!((180..=200).contains(&covered), "{covered}");
+        assert!(narrow >= 190, "{narrow}");
+    }
+
+    #[test]
+    fn too_few_or_meaningless_rounds_have_none() {
+        assert_eq!(ratio_in_rounds(&[(1.0, 1.0); FEWEST - 1]), None);
+        assert_eq!(ratio_in_rounds(&[(1.0, 0.0); FEWEST]), None);
+        assert_eq!(ratio_in_rounds(&[(3.0, 2.0); FEWEST]), Some((1.5, (1.5, 1.5))));
+        assert_eq!(ratio_of_medians(&[1.0; FEWEST], &[1.0; FEWEST - 1]), None);
+    }
+}
