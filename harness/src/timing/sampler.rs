@@ -378,8 +378,6 @@ impl<'a, S: Subject> Track<'a, S> {
             || since(switches, self.subject.involuntary_switches()) > allowed(SWITCH_ALLOWANCE)
             || since(waited, self.subject.waited_ns()) as f64 > WAIT_ALLOWANCE * ns as f64
             || self.subject.is_throttled();
-            eprintln!("WAIT {} {ns} {}", since(waited, self.subject.waited_ns()), self.iterations);
-        }
         // The worker cannot have measured more time than has passed here, nor none at all.
         let impossible = ns == 0 || u128::from(ns) > elapsed.as_nanos();
         self.slices.push(Slice { round, ns, clean: !disturbed && !impossible });

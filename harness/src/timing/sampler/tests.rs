@@ -64,7 +64,14 @@ impl Subject for Simulated<'_> {
 }
 
 fn calm<'a>(name: &'static str, world: &'a Simulation, iteration_ns: u64) -> Simulated<'a> {
-    Simulated { name, world, iteration_ns, counters: Counters::default(), during: Box::new(|_, _, _| Ok(())), runs: 0 }
+    Simulated {
+        name,
+        world,
+        iteration_ns,
+        counters: Counters::default(),
+        during: Box::new(|_, _, _| Ok(())),
+        runs: 0,
+    }
 }
 
 const GO: &dyn Fn() -> bool = &|| false;
