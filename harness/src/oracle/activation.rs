@@ -131,7 +131,7 @@ fn point(function: Unary, x: f64) -> Point {
 }
 
 /// The function in f64, with its limits at ±∞.
-fn value(function: Unary, x: f64) -> f64 {
+pub(super) fn value(function: Unary, x: f64) -> f64 {
     // x·g(x) at −∞, where g vanishes faster than x grows.
     let vanishing = x == f64::NEG_INFINITY;
     match function {

@@ -15,6 +15,7 @@ mod rope;
 pub mod rounding;
 mod softmax;
 
+use touchstone_kernels::op::Unary;
 use touchstone_kernels::{DType, ElementType, Inputs, Op, Operand, Problem};
 
 /// The results that a problem must have.
@@ -99,6 +100,11 @@ impl ExpectedResult {
 struct Block<'a> {
     value: &'a mut [f64],
     error: &'a mut [f64],
+}
+
+/// A point-wise function of one argument, up to the last bits of f64.
+pub fn unary(function: Unary, x: f64) -> f64 {
+    activation::value(function, x)
 }
 
 /// Computes values and bounds of every result.
