@@ -37,6 +37,7 @@
 //! | `release` | `released` | Frees what was prepared. |
 //! | `peaks` | `peaks copy_gb_s=… f32_gflops=… f16_gflops=… bf16_gflops=…` | Measures what the backend's library reaches on its device in copying and in matrix products. |
 //! | | `unsupported <reason>` | The device is the CPU, whose limits the driver measures. |
+//! | `canary <passes>` | `ran <ns>` | Takes the time of so many passes over a loop that never changes ([`canary`](super::canary)). A worker that has none answers with an error. |
 //! | `quit` | `bye` | Ends the worker. So does the end of its input. |
 //!
 //! Any request can be answered by `error <message>`; the worker lives on. Requests are answered
@@ -86,6 +87,11 @@ pub enum Request {
     Release,
     /// Measure the limits of its device.
     Peaks,
+    /// Run the loop that never changes.
+    Canary {
+        /// Passes between start and stop.
+        passes: u64,
+    },
     /// End.
     Quit,
 }
@@ -101,7 +107,7 @@ pub enum Response {
         /// Why.
         reason: String,
     },
-    /// To `run`.
+    /// To `run` and `canary`.
     Ran {
         /// Nanoseconds of the timed iterations together.
         ns: u64,
@@ -186,6 +192,7 @@ impl fmt::Display for Request {
             Request::Outputs { path } => write!(f, "outputs {}", Text(path)),
             Request::Release => f.write_str("release"),
             Request::Peaks => f.write_str("peaks"),
+            Request::Canary { passes } => write!(f, "canary {passes}"),
             Request::Quit => f.write_str("quit"),
         }
     }
@@ -219,8 +226,13 @@ impl FromStr for Request {
             }
             "release" if rest.is_empty() => Ok(Request::Release),
             "peaks" if rest.is_empty() => Ok(Request::Peaks),
+            "canary" => {
+                let passes = rest.parse().ok().filter(|&n| n > 0);
+                let passes = passes.ok_or_else(|| wrong("canary <passes, at least 1>"))?;
+                Ok(Request::Canary { passes })
+            }
             "quit" if rest.is_empty() => Ok(Request::Quit),
-            _ => Err(wrong("prepare, run, outputs, release, peaks or quit")),
+            _ => Err(wrong("prepare, run, outputs, release, peaks, canary or quit")),
         }
     }
 }

@@ -15,6 +15,7 @@ fn requests() -> impl Strategy<Value = Request> {
             .prop_map(|path| Request::Outputs { path }),
         Just(Request::Release),
         Just(Request::Peaks),
+        (1..=u64::MAX).prop_map(|passes| Request::Canary { passes }),
         Just(Request::Quit),
     ]
 }
