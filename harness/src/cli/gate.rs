@@ -193,12 +193,12 @@ fn compare(
     accepted: &[String],
     report: &mut Report,
 ) -> Result<(), ContestError> {
-    let (greetings, standings) = contest.open()?;
+    let ([base, candidate], standings) = contest.open()?;
     report.cases = cases_before(problems, &standings);
-    report.backend = greetings[1].backend.to_string();
-    if greetings[0].backend != greetings[1].backend {
-        report.notes.push(format!("the base computes with {}", greetings[0].backend));
+    if base != candidate {
+        report.notes.push(format!("the base computes with {base}"));
     }
+    report.backend = candidate;
     if let Pinning::Free { why } = contest.pinning() {
         report.notes.push(format!("not pinned to a processor: {why}"));
     }
@@ -237,13 +237,13 @@ struct Sides {
 
 impl Arguments {
     fn rules(&self) -> Rules {
-        let mut rules = Rules::default();
-        rules.margin = self.margin / 100.0;
-        rules.screen_rounds = usize::from(self.fine.rounds);
-        if let Some(rounds) = self.fine.confirm_rounds.map(usize::from) {
-            rules.confirm_rounds = (rounds, rounds);
+        let fixed = self.fine.confirm_rounds.map(usize::from);
+        let default = Rules::default();
+        Rules {
+            margin: self.margin / 100.0,
+            screen_rounds: usize::from(self.fine.rounds),
+            confirm_rounds: fixed.map_or(default.confirm_rounds, |rounds| (rounds, rounds)),
         }
-        rules
     }
 
     fn chosen(&self) -> anyhow::Result<Vec<Case>> {

@@ -206,6 +206,10 @@ impl Repository {
                 .args(["checkout", "--quiet", "--force", "--detach", commit]))
             .is_ok();
         if !moved {
+            // What is there is no tree of this repository: a cache of a build machine may have kept it.
+            if tree.exists() {
+                fs::remove_dir_all(&tree).map_err(|source| BaseError::Keep { path: tree.clone(), source })?;
+            }
             self.git(["worktree", "prune"])?;
             let add = ["worktree", "add", "--quiet", "--force", "--detach"].map(OsStr::new);
             self.git(add.into_iter().chain([tree.as_os_str(), OsStr::new(commit)]))?;
@@ -374,9 +378,12 @@ mod tests {
             let tree = repository.worktree(&gate, commit).unwrap();
             assert_eq!(fs::read_to_string(tree.join("file")).unwrap(), content);
         }
-        // One that somebody has deleted is made again.
-        fs::remove_dir_all(gate.join("tree")).unwrap();
-        assert!(repository.worktree(&gate, &second).is_ok());
+        // One that somebody has deleted is made again, and so is one that is broken.
+        for broken in [gate.join("tree"), gate.join("tree").join(".git")] {
+            if broken.is_dir() { fs::remove_dir_all(broken) } else { fs::remove_file(broken) }.unwrap();
+            let tree = repository.worktree(&gate, &second).unwrap();
+            assert_eq!(fs::read_to_string(tree.join("file")).unwrap(), "second");
+        }
     }
 
     #[test]

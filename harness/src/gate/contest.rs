@@ -28,7 +28,7 @@ use super::pinning::Pinning;
 use crate::agreement::judge;
 use crate::case::Case;
 use crate::oracle::{self, Expected};
-use crate::timing::protocol::{Greeting, Request, Response};
+use crate::timing::protocol::{Request, Response};
 use crate::timing::sampler::{Subject, iterations_for, shuffle};
 use crate::timing::{DriverError, Launch, Readiness, Worker};
 
@@ -228,15 +228,13 @@ impl<'a> Contest<'a> {
     }
 
     /// Lets both sides compute every case once, judges what they give, and measures how many
-    /// iterations of the base fill a slice. Returns who the two are, and how each case stands; the
-    /// rounds are over those that are ready, in their order.
+    /// iterations of the base fill a slice. Returns the backends of the two, and how each case
+    /// stands; the rounds are over those that are ready, in their order.
     ///
     /// # Errors
     /// [`ContestError`], but not for wrong results: those are in what is returned.
-    pub fn open(&mut self) -> Result<([Greeting; 2], Vec<Standing>), ContestError> {
+    pub fn open(&mut self) -> Result<([String; 2], Vec<Standing>), ContestError> {
         let mut pair = self.spawn()?;
-        let greetings = BOTH.map(|role| pair.worker(role).greeting().cloned());
-        let [Some(base), Some(candidate)] = greetings else { return Err(ContestError::Stopped) };
         self.canary = pair.calibrate_canary()?;
         let mut standings = Vec::with_capacity(self.cases.len());
         for contested in &mut self.cases {
@@ -248,7 +246,7 @@ impl<'a> Contest<'a> {
         }
         let mut standing = standings.iter();
         self.cases.retain(|_| matches!(standing.next(), Some(Standing::Ready { .. })));
-        Ok(([base, candidate], standings))
+        Ok((BOTH.map(|role| pair.worker(role).name().to_string()), standings))
     }
 
     /// Fresh processes from fresh copies.
@@ -264,19 +262,20 @@ impl<'a> Contest<'a> {
             let failed = |source| ContestError::Copy { path: original.clone(), source };
             fs::copy(original, &paths[role as usize]).map_err(failed)?;
         }
-        let mut workers = [None, None];
-        for role in order {
-            let (side, exe) = (&self.sides[role as usize], &paths[role as usize]);
-            let arguments = std::iter::once("worker").chain(side.arguments.iter().map(String::as_str));
-            let mut launch = Launch::new(exe, arguments, 1);
-            launch.timeout = PATIENCE;
-            let worker = Worker::spawn(&launch).map_err(|source| failure(role, source))?;
-            // Before it has any buffer: those then lie where this processor likes them.
-            self.pinning.place(worker.pid()).map_err(|source| ContestError::Pin { source })?;
-            workers[role as usize] = Some(worker);
-        }
-        let [Some(base), Some(candidate)] = workers else { return Err(ContestError::Stopped) };
-        Ok(Duel { workers: [base, candidate], paths })
+        let [one, other] = [self.start(order[0], &paths)?, self.start(order[1], &paths)?];
+        let workers = if order[0] == Role::Base { [one, other] } else { [other, one] };
+        Ok(Duel { workers, paths })
+    }
+
+    fn start(&self, role: Role, paths: &[PathBuf; 2]) -> Result<Worker, ContestError> {
+        let (side, exe) = (&self.sides[role as usize], &paths[role as usize]);
+        let arguments = std::iter::once("worker").chain(side.arguments.iter().map(String::as_str));
+        let mut launch = Launch::new(exe, arguments, 1);
+        launch.timeout = PATIENCE;
+        let worker = Worker::spawn(&launch).map_err(|source| failure(role, source))?;
+        // Before it has any buffer: those then lie where this processor likes them.
+        self.pinning.place(worker.pid()).map_err(|source| ContestError::Pin { source })?;
+        Ok(worker)
     }
 }
 
@@ -328,16 +327,14 @@ impl Rounds for Contest<'_> {
 
 impl Contested {
     fn open(&mut self, pair: &mut Duel) -> Result<Standing, ContestError> {
-        let mut ready = [None, None];
-        for role in BOTH {
-            ready[role as usize] = Some(match pair.worker(role).prepare(&self.case, 1) {
-                Ok(Readiness::Ready(preparation)) => Ok(preparation.declaration),
-                Ok(Readiness::Unsupported { reason }) => Err(reason),
-                Err(DriverError::Refused { message, .. }) => Err(message),
-                Err(source) => return Err(failure(role, source)),
-            });
-        }
-        let [Some(base), Some(candidate)] = ready else { return Err(ContestError::Stopped) };
+        let mut prepare = |role| match pair.worker(role).prepare(&self.case, 1) {
+            Ok(Readiness::Ready(preparation)) => Ok(Ok(preparation.declaration)),
+            Ok(Readiness::Unsupported { reason: why }) | Err(DriverError::Refused { message: why, .. }) => {
+                Ok(Err(why))
+            }
+            Err(source) => Err(failure(role, source)),
+        };
+        let (base, candidate) = (prepare(Role::Base)?, prepare(Role::Candidate)?);
         let candidate = match candidate {
             Ok(declaration) => declaration,
             Err(why) => return Ok(Standing::Apart { why: format!("the candidate says: {why}") }),
@@ -366,20 +363,18 @@ impl Contested {
     fn measure(&mut self, pair: &mut Duel, random: &mut impl RngCore) -> Result<Pairs, ContestError> {
         let mut order = BOTH;
         shuffle(&mut order, random);
-        let mut declarations = [None, None];
+        let mut declared = Vec::with_capacity(order.len());
         for role in order {
-            declarations[role as usize] = match pair.worker(role).prepare(&self.case, 1) {
-                Ok(Readiness::Ready(preparation)) => Some(preparation.declaration),
+            match pair.worker(role).prepare(&self.case, 1) {
+                Ok(Readiness::Ready(preparation)) => declared.push((role, preparation.declaration)),
                 Ok(Readiness::Unsupported { reason: why }) => return Err(self.wrong(role, why)),
                 Err(source) => return Err(self.failure(role, source)),
-            };
+            }
         }
         let iterations = self.iterations;
         let pairs = pair.take_turns(random, |worker| worker.run(1, iterations))?;
-        for (role, declaration) in BOTH.into_iter().zip(&declarations) {
-            if let Some(declaration) = declaration {
-                self.verify(pair, role, declaration)?;
-            }
+        for (role, declaration) in &declared {
+            self.verify(pair, *role, declaration)?;
         }
         Ok(pairs)
     }
@@ -416,6 +411,10 @@ impl Contested {
 fn failure(role: Role, source: DriverError) -> ContestError {
     match &source {
         DriverError::Protocol { .. } | DriverError::Answer { .. } => ContestError::Protocol { role, source },
+        // A base that never says a word is of a time before workers.
+        DriverError::Died { request, .. } if role == Role::Base && request == "greeting" => {
+            ContestError::Protocol { role, source }
+        }
         DriverError::Died { .. } | DriverError::Timeout { .. } => ContestError::Died { role, source },
         _ => ContestError::Driver { role, source },
     }

@@ -212,10 +212,10 @@ impl Report {
         }
         let (slower, open) = (of(Verdict::Slower), of(Verdict::Inconclusive));
         let mut sentence = match slower.len() {
-            0 => format!("No case of {all} is slower by more than {margin}"),
+            0 => format!("No slowdown by more than {margin} in {all}"),
             n => {
                 let names: Vec<String> = slower.iter().map(|case| format!("'{}'", case.problem)).collect();
-                format!("SLOWER by more than {margin}: {n} of {all}, {}", list(&names))
+                format!("SLOWER by more than {margin} in {n} of {all}: {}", list(&names))
             }
         };
         let accepted = of(Verdict::Accepted).len();
@@ -236,8 +236,10 @@ impl Report {
 
     /// For a terminal.
     pub fn text(&self, style: table::Style) -> String {
-        let mut out = table::render(&self.grid(|_| true), style);
-        out.push('\n');
+        // Where the gate ended early there are cases that nothing is known of.
+        let known = |case: &CaseReport| case.verdict != Verdict::NotMeasured;
+        let grid = self.grid(known).unless_empty();
+        let mut out = grid.map_or_else(String::new, |grid| table::render(&grid, style) + "\n");
         out.push_str(&wrap(&self.summary, style.width));
         for line in self.circumstances() {
             out.push_str(&wrap(&line, style.width));
@@ -253,7 +255,7 @@ impl Report {
             Outcome::Slower | Outcome::Wrong | Outcome::Died | Outcome::NotComparable => "Failed",
         };
         let mut out = format!("## Regression gate: {mark}\n\n{}\n\n", self.summary);
-        let quiet = |case: &CaseReport| !case.verdict.stands_out();
+        let quiet = |case: &CaseReport| case.verdict == Verdict::Steady;
         let grids = [self.grid(|case| case.verdict.stands_out()), self.grid(quiet)].map(Grid::unless_empty);
         let [loud, quiet] = grids;
         out.extend(loud.map(|grid| markdown::table(&grid) + "\n"));
@@ -283,8 +285,7 @@ impl Report {
                 Cell::new(&case.problem),
                 case.base_ns.map_or_else(Cell::absent, |ns| Cell::new(duration(ns))),
                 case.change.map_or_else(Cell::absent, |c| Cell::new(format!("{:+.1} %", c.percent))),
-                case.change
-                    .map_or_else(Cell::absent, |c| Cell::new(format!("{:+.1} … {:+.1}", c.low, c.high))),
+                case.change.map_or_else(Cell::absent, |c| Cell::new(format!("{:+.1}…{:+.1}", c.low, c.high))),
                 verdict,
             ]));
         }
@@ -304,7 +305,7 @@ impl Report {
             ),
         ];
         if let Some(canary) = self.canary {
-            lines.push(format!("canary {:+.1} % ({:+.1} … {:+.1})", canary.percent, canary.low, canary.high));
+            lines.push(format!("canary {:+.1} % [{:+.1}…{:+.1}]", canary.percent, canary.low, canary.high));
         }
         lines.extend(self.notes.iter().cloned());
         lines
@@ -376,7 +377,7 @@ mod tests {
     fn slower_is_named_in_every_form() {
         let report = report([Finding::Steady, Finding::Slower, Finding::Faster], &[], None);
         assert_eq!(report.outcome, Outcome::Slower);
-        assert_eq!(report.summary, "SLOWER by more than 2 %: 1 of 3 cases, 'gelu f32 shape=4'.");
+        assert_eq!(report.summary, "SLOWER by more than 2 % in 1 of 3 cases: 'gelu f32 shape=4'.");
         let text = report.text(STYLE);
         assert!(text.contains("SLOWER") && text.contains("52.1 µs") && text.contains("+10.0 %"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
