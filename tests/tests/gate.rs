@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
-use touchstone::{directory, run};
+use touchstone::{directory, prints, run};
 
 const SUITE: &str = r#"
 description = "two kernels of some microseconds"
@@ -126,13 +126,24 @@ fn mistakes_are_one_clear_line() {
     for (arguments, complaint) in [
         (&["--inject", "f32=1.1"][..], "'f32' names 2 cases here, expected one"),
         (&["--inject", "gelu=0.5"], "a factor from 1 to 1000"),
-        (&["--base-binary", "/no/such/program"], "/no/such/program: cannot be copied"),
+        (
+            &["--base-binary", "/no/such/program"],
+            "/no/such/program: cannot be copied for a round: No such file or directory (os error 2)\n",
+        ),
         (&["--case", "rope"], "no case of small matches the filter"),
-        (&["--margin", "-1"], "expected percent from 0 to 100"),
+        (&["--margin", "101"], "expected percent from 0 to 100"),
     ] {
         let (status, _, stderr) = gate(here.path(), arguments);
         assert_eq!((status, stderr.lines().count()), (1, 1), "{arguments:?}: {stderr}");
         assert!(stderr.contains(complaint), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn its_help_says_how_it_proves_itself() {
+    let help = prints(directory().path(), &["gate", "--help"]);
+    for words in ["Exit status", "--inject ", "--inject-wrong", "--inject-death", "Perf-Accepted"] {
+        assert!(help.contains(words), "{words}: {help}");
     }
 }
 

@@ -74,9 +74,9 @@ impl Simulated {
 
     /// What the process of a round adds to all its slices.
     fn process(&mut self) -> f64 {
-        match self.noise {
-            Noise::Bimodal if self.uniform() < 0.3 => 0.06,
-            Noise::FileBias => 0.03 * self.normal(),
+        match (self.noise, self.uniform()) {
+            (Noise::Bimodal, chance) if chance < 0.3 => 0.06,
+            (Noise::FileBias, _) => 0.03 * self.normal(),
             _ => 0.0,
         }
     }
@@ -173,7 +173,7 @@ const ADMITTED: f64 = 0.013;
 #[test]
 fn unchanged_code_is_not_red() {
     for noise in HONEST {
-        let gates = 600;
+        let gates = 400;
         let reds = reds(noise, 0.0, gates);
         println!(
             "{noise:?}: {reds} red of {gates} gates on unchanged code, at most {:.2} %",

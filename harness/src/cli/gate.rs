@@ -167,7 +167,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
                 ContestError::Wrong { .. } => Outcome::Wrong,
                 ContestError::Died { .. } => Outcome::Died,
                 ContestError::Protocol { .. } => Outcome::NotComparable,
-                error => return Err(error.into()),
+                // Its text has its causes already.
+                error => bail!("{error}"),
             };
             report.summary = error.to_string();
         }
@@ -357,7 +358,7 @@ fn not_comparable(error: BaseError) -> anyhow::Result<Verdict> {
             eprintln!("touchstone: the base cannot be built: {error}");
             Ok(Verdict::NotComparable)
         }
-        error => Err(error.into()),
+        error => bail!("{error}"),
     }
 }
 
