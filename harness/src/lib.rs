@@ -21,6 +21,7 @@ pub mod comparison;
 pub mod conventions;
 pub mod explore;
 pub mod fill;
+pub mod gate;
 pub mod invariants;
 pub mod known;
 pub mod machine;

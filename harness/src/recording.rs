@@ -270,12 +270,12 @@ impl Run {
 }
 
 /// Version of the compiler, as the build script found it.
-const RUSTC: &str = env!("TOUCHSTONE_RUSTC");
+pub(crate) const RUSTC: &str = env!("TOUCHSTONE_RUSTC");
 
 /// Instruction sets that the compiler was allowed everywhere. Kernels use more, chosen at run time.
 const TARGET_FEATURES: &str = env!("TOUCHSTONE_TARGET_FEATURES");
 
-fn features() -> Vec<String> {
+pub(crate) fn features() -> Vec<String> {
     let features = [
         ("candle", cfg!(feature = "candle")),
         ("candle-cuda", cfg!(feature = "candle-cuda")),

@@ -31,12 +31,13 @@ use crate::fill::Fill;
 use crate::timing::CacheState;
 
 /// The suites that come with the program.
-pub const BUILT_IN: [(&str, &str); 5] = [
+pub const BUILT_IN: [(&str, &str); 6] = [
     ("smoke", include_str!("../suites/smoke.toml")),
     ("standard", include_str!("../suites/standard.toml")),
     ("models", include_str!("../suites/models.toml")),
     ("growth", include_str!("../suites/growth.toml")),
     ("gpu", include_str!("../suites/gpu.toml")),
+    ("gate", include_str!("../suites/gate.toml")),
 ];
 
 /// A named list of cases.

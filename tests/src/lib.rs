@@ -15,6 +15,7 @@
 //! | `invariants` | properties that need no oracle hold, and planted faults break them |
 //! | `problems` | texts of problems and cases go around unchanged, and garbage is refused |
 //! | `devices` | what is absent says why; the CUDA launcher starts nothing that does not fit |
+//! | `gate`, `gate_statistics` | the regression gate names what is slower, and nothing else |
 //! | `command_line`, `usage` | the commands do what their help says; bad input is one clear line |
 //!
 //! A test that executed nothing fails: [`Tally::finish`] sees to it.

@@ -11,6 +11,7 @@ mod diff;
 mod dump;
 mod eval;
 mod explore;
+mod gate;
 mod invariants;
 mod list;
 mod node_tests;
@@ -38,7 +39,8 @@ use touchstone_kernels::Registry;
 /// right in interleaved worker processes, and writes reports.
 #[derive(Debug, Parser)]
 #[command(name = "touchstone", version, max_term_width = 100)]
-#[command(after_help = "Exit status: 0 ok, 1 usage or input/output or interrupted, 2 wrong results.\n\n\
+#[command(after_help = "Exit status: 0 ok, 1 usage or input/output or interrupted, 2 wrong results,\n\
+    of gate also 3 slower, 4 inconclusive, 5 not comparable.\n\n\
     Examples:\n  touchstone compare\n  touchstone check --suite smoke --backend simd --op norm\n  \
     touchstone repro 'softmax bf16 shape=2x1024 fill=constant seed=1' --backend candle/cpu")]
 struct Cli {
@@ -54,6 +56,7 @@ enum Command {
     Compare(compare::Arguments),
     Report(report::Arguments),
     Diff(diff::Arguments),
+    Gate(gate::Arguments),
     Repro(repro::Arguments),
     Eval(eval::Arguments),
     Selftest(selftest::Arguments),
@@ -72,6 +75,12 @@ enum Verdict {
     Wrong,
     /// Interrupted by the user.
     Interrupted,
+    /// Right, and slower than the base.
+    Slower,
+    /// Nobody can tell.
+    Inconclusive,
+    /// There is nothing to compare.
+    NotComparable,
 }
 
 /// Makes a registry for a thread count.
@@ -106,6 +115,7 @@ pub fn run(registry: impl Fn(usize) -> Registry + Sync) -> ExitCode {
         Command::Compare(arguments) => compare::run(&arguments, registry),
         Command::Report(arguments) => report::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
+        Command::Gate(arguments) => gate::run(&arguments),
         Command::Repro(arguments) => repro::run(&arguments, registry),
         Command::Eval(arguments) => eval::run(&arguments, registry),
         Command::Selftest(arguments) => selftest::run(&arguments),
@@ -117,6 +127,9 @@ pub fn run(registry: impl Fn(usize) -> Registry + Sync) -> ExitCode {
         Ok(Verdict::Ok) => ExitCode::SUCCESS,
         Ok(Verdict::Wrong) => ExitCode::from(2),
         Ok(Verdict::Interrupted) => ExitCode::from(1),
+        Ok(Verdict::Slower) => ExitCode::from(3),
+        Ok(Verdict::Inconclusive) => ExitCode::from(4),
+        Ok(Verdict::NotComparable) => ExitCode::from(5),
         // A reader that has seen enough (`touchstone list | head`) is no error.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

@@ -44,7 +44,7 @@ pub(super) struct Selection {
     /// Storage types: f32, f16, bf16
     #[arg(long, value_name = "DTYPE", value_delimiter = ',')]
     dtype: Vec<DType>,
-    /// Suites: smoke, standard, models, growth, gpu, or the path of a .toml file
+    /// Suites: smoke, standard, models, growth, gpu, gate, or the path of a .toml file
     #[arg(long, value_name = "SUITE", value_delimiter = ',')]
     suite: Vec<String>,
     /// Only cases whose text matches this regular expression

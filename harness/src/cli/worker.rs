@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::select::threads;
 use super::{MakeRegistry, Verdict};
+use crate::gate::inject::{Injection, injected};
 use crate::timing::{configure_threads, serve};
 
 /// Answer the timing protocol on standard input and output
@@ -17,10 +18,14 @@ pub(super) struct Arguments {
     /// Threads it may use
     #[arg(long, value_name = "N", value_parser = threads)]
     threads: usize,
+    /// Faults that `gate` proves itself with
+    #[arg(long, value_name = "FAULT PROBLEM", hide = true)]
+    inject: Vec<Injection>,
 }
 
 pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Result<Verdict> {
     configure_threads(arguments.threads)?;
-    serve(&registry(arguments.threads), &arguments.backend, std::io::stdin().lock(), std::io::stdout())?;
+    let registry = injected(registry(arguments.threads), &arguments.backend, &arguments.inject);
+    serve(&registry, &arguments.backend, std::io::stdin().lock(), std::io::stdout())?;
     Ok(Verdict::Ok)
 }

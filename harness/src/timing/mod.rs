@@ -18,6 +18,7 @@
 //! |---|---|
 //! | [`protocol`] | the requests and replies, one line of text each |
 //! | [`pool`] | how many copies of a problem keep it out of the caches |
+//! | [`canary`] | a loop that never changes |
 //! | [`exchange`] | results on their way from worker to driver |
 //! | [`worker`] | the loop that answers requests with a backend |
 //! | [`driver`] | a worker process seen from outside: time-outs, crashes, results |
@@ -26,6 +27,7 @@
 //! | [`statistics`] | quantiles per iteration, ratios with intervals |
 //! | [`roofline`] | the machine's measured peaks, and what they allow |
 
+pub mod canary;
 pub mod driver;
 pub mod exchange;
 pub mod memory;

@@ -39,6 +39,7 @@
 //! | | `unsupported <reason>` | The backend does not compute this problem, or its memory cannot be measured. |
 //! | `peaks` | `peaks copy_gb_s=… f32_gflops=… f16_gflops=… bf16_gflops=…` | Measures what the backend's library reaches on its device in copying and in matrix products. |
 //! | | `unsupported <reason>` | The device is the CPU, whose limits the driver measures. |
+//! | `canary <passes>` | `ran <ns>` | Takes the time of so many passes over a loop that never changes ([`canary`](super::canary)). A worker that has none answers with an error. |
 //! | `quit` | `bye` | Ends the worker. So does the end of its input. |
 //!
 //! Any request can be answered by `error <message>`; the worker lives on. Requests are answered
@@ -93,6 +94,11 @@ pub enum Request {
     },
     /// Measure the limits of its device.
     Peaks,
+    /// Run the loop that never changes.
+    Canary {
+        /// Passes between start and stop.
+        passes: u64,
+    },
     /// End.
     Quit,
 }
@@ -108,7 +114,7 @@ pub enum Response {
         /// Why.
         reason: String,
     },
-    /// To `run`.
+    /// To `run` and `canary`.
     Ran {
         /// Nanoseconds of the timed iterations together.
         ns: u64,
@@ -199,6 +205,7 @@ impl fmt::Display for Request {
             Request::Release => f.write_str("release"),
             Request::Memory { case } => write!(f, "memory {}", Text(case)),
             Request::Peaks => f.write_str("peaks"),
+            Request::Canary { passes } => write!(f, "canary {passes}"),
             Request::Quit => f.write_str("quit"),
         }
     }
@@ -236,8 +243,13 @@ impl FromStr for Request {
                 case.map(|case| Request::Memory { case }).ok_or_else(|| wrong("memory <case>"))
             }
             "peaks" if rest.is_empty() => Ok(Request::Peaks),
+            "canary" => {
+                let passes = rest.parse().ok().filter(|&n| n > 0);
+                let passes = passes.ok_or_else(|| wrong("canary <passes, at least 1>"))?;
+                Ok(Request::Canary { passes })
+            }
             "quit" if rest.is_empty() => Ok(Request::Quit),
-            _ => Err(wrong("prepare, run, outputs, release, memory, peaks or quit")),
+            _ => Err(wrong("prepare, run, outputs, release, memory, peaks, canary or quit")),
         }
     }
 }

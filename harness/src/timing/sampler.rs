@@ -17,7 +17,7 @@
 
 use std::time::{Duration, Instant};
 
-use rand_core::SeedableRng;
+use rand_core::{RngCore, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::statistics::{MIN_ROUNDS, Ratio, Summary, below};
@@ -392,7 +392,7 @@ impl<'a, S: Subject> Track<'a, S> {
 }
 
 /// The iterations that take about `target`, at least one, and the nanoseconds of one.
-fn iterations_for<S: Subject>(subject: &mut S, target: Duration) -> Result<(u64, u64), S::Error> {
+pub(crate) fn iterations_for<S: Subject>(subject: &mut S, target: Duration) -> Result<(u64, u64), S::Error> {
     let target = target.as_nanos() as u64;
     let fitting_in =
         |ns: u64, iterations: u64| (u128::from(target) * u128::from(iterations) / u128::from(ns)) as u64;
@@ -417,7 +417,7 @@ fn iterations_for<S: Subject>(subject: &mut S, target: Duration) -> Result<(u64,
 }
 
 /// Fisher and Yates' shuffle.
-fn shuffle(turns: &mut [usize], random: &mut Xoshiro256PlusPlus) {
+pub(crate) fn shuffle<T>(turns: &mut [T], random: &mut impl RngCore) {
     for i in (1..turns.len()).rev() {
         turns.swap(i, below(random, i + 1));
     }

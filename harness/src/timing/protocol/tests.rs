@@ -18,6 +18,7 @@ fn requests() -> impl Strategy<Value = Request> {
             .prop_filter("a case", |case| !case.is_empty())
             .prop_map(|case| Request::Memory { case }),
         Just(Request::Peaks),
+        (1..=u64::MAX).prop_map(|passes| Request::Canary { passes }),
         Just(Request::Quit),
     ]
 }

@@ -1,0 +1,509 @@
+//! Rounds between two executables.
+//!
+//! ```text
+//! round: copy both under fresh names → spawn in random order → pin → canary and cases in random order → kill → delete
+//! case:  prepare on both → ten pairs of slices, either first by a coin → outputs of both judged
+//! ```
+//!
+//! Every round has processes of its own, from files of their own. Where the pages of a file and of
+//! a process's buffers lie stays as it is for their whole life, and can make one of two identical
+//! executables 5 % slower for minutes; fresh ones draw anew, so that this becomes noise that
+//! rounds average over. Nothing but a random name tells the system which side is which.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use rand_core::{RngCore, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use serde::Serialize;
+use tempfile::TempDir;
+use touchstone_kernels::{Declaration, Outputs};
+
+use super::decision::{Round, Rounds, Stage};
+use super::pinning::Pinning;
+use crate::agreement::judge;
+use crate::case::Case;
+use crate::oracle::{self, Expected};
+use crate::timing::protocol::{Request, Response};
+use crate::timing::sampler::{Subject, iterations_for, shuffle};
+use crate::timing::{DriverError, Launch, Readiness, Worker};
+
+/// One of the two executables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// What the candidate is held against.
+    Base,
+    /// What is judged.
+    Candidate,
+}
+
+touchstone_kernels::named_enum!(Role, "side", {
+    Role::Base => "the base",
+    Role::Candidate => "the candidate",
+});
+
+/// In the order of everything that there are two of.
+const BOTH: [Role; 2] = [Role::Base, Role::Candidate];
+
+/// An executable that answers the timing protocol.
+#[derive(Clone, Debug)]
+pub struct Side {
+    /// Where it is.
+    pub exe: PathBuf,
+    /// What follows `worker` on its command line.
+    pub arguments: Vec<String>,
+}
+
+/// What ends a gate before its verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum ContestError {
+    /// Results outside their bounds.
+    #[error("{role} is wrong on '{case}': {why}")]
+    Wrong {
+        /// Whose.
+        role: Role,
+        /// On which case.
+        case: String,
+        /// How.
+        why: String,
+    },
+    /// A worker ended or fell silent.
+    #[error("{role}: {source}")]
+    Died {
+        /// Whose.
+        role: Role,
+        /// What was seen of it.
+        source: DriverError,
+    },
+    /// The two sides do not speak the same protocol.
+    #[error("{role}: {source}")]
+    Protocol {
+        /// Who does not.
+        role: Role,
+        /// What was said.
+        source: DriverError,
+    },
+    /// A worker cannot be started, or its results not be read.
+    #[error("{role}: {source}")]
+    Driver {
+        /// Whose.
+        role: Role,
+        /// Why.
+        source: DriverError,
+    },
+    /// A copy cannot be made.
+    #[error("{path}: cannot be copied for a round: {source}")]
+    Copy {
+        /// Of what.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A worker cannot be bound to its processor.
+    #[error("a worker cannot be bound to its processor: {source}")]
+    Pin {
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The user has had enough.
+    #[error("interrupted")]
+    Stopped,
+}
+
+/// Pairs of slices for each case and round.
+const PAIRS: usize = 10;
+
+/// Fewer valid pairs than this are no round.
+const FEWEST_PAIRS: usize = PAIRS / 2;
+
+/// Time that a slice of the base takes.
+const SLICE: Duration = Duration::from_millis(1);
+
+/// Longest time for one answer of a worker.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One case of one round, for the record.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RoundRow {
+    /// `screen` or `confirm`.
+    pub stage: String,
+    /// Counted from 0 over both stages.
+    pub round: usize,
+    /// The problem, or `canary`.
+    pub case: String,
+    /// Valid pairs of slices.
+    pub pairs: usize,
+    /// Median nanoseconds of an iteration of the base.
+    pub base_ns: f64,
+    /// Median nanoseconds of an iteration of the candidate.
+    pub candidate_ns: f64,
+    /// Median over the pairs of ln(candidate ÷ base).
+    pub log_ratio: f64,
+}
+
+/// What is known of a case before the first round.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Standing {
+    /// Both sides are right on it.
+    Ready {
+        /// Nanoseconds of an iteration of the base.
+        base_ns: u64,
+    },
+    /// A side cannot compute it, or the base is wrong: there is nothing to compare.
+    Apart {
+        /// Why.
+        why: String,
+    },
+    /// The candidate is wrong.
+    Wrong {
+        /// How.
+        why: String,
+    },
+}
+
+/// A case between the two.
+struct Contested {
+    case: Case,
+    expected: Expected,
+    iterations: u64,
+    /// Results of each side that were judged right: the same bits need no second verdict.
+    right: [Option<Outputs>; 2],
+}
+
+/// Two executables, and what they are compared on.
+pub struct Contest<'a> {
+    sides: [Side; 2],
+    cases: Vec<Contested>,
+    /// Passes of the canary that take a slice; none where a side has no canary.
+    canary: Option<u64>,
+    directory: TempDir,
+    random: Xoshiro256PlusPlus,
+    pinning: Pinning,
+    stop: &'a AtomicBool,
+    bar: ProgressBar,
+    round: usize,
+    rows: Vec<RoundRow>,
+}
+
+impl<'a> Contest<'a> {
+    /// A contest between a base and a candidate, in that order. Copies are made in `directory`.
+    /// Everything random follows from `seed`.
+    pub fn new(
+        sides: [Side; 2],
+        cases: Vec<Case>,
+        directory: TempDir,
+        seed: u64,
+        stop: &'a AtomicBool,
+        bar: ProgressBar,
+    ) -> Self {
+        let contested = |case: Case| {
+            let expected = oracle::expect(&case.problem, &case.inputs());
+            Contested { case, expected, iterations: 1, right: [None, None] }
+        };
+        let cases = cases.into_iter().map(contested).collect();
+        let random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        // After the oracle, which takes all processors.
+        let pinning = Pinning::of_driver();
+        let (canary, round, rows) = (None, 0, Vec::new());
+        Contest { sides, cases, canary, directory, random, pinning, stop, bar, round, rows }
+    }
+
+    /// Which processor is whose.
+    pub fn pinning(&self) -> &Pinning {
+        &self.pinning
+    }
+
+    /// Whether both sides have the loop that never changes.
+    pub fn has_canary(&self) -> bool {
+        self.canary.is_some()
+    }
+
+    /// The cases and rounds so far.
+    pub fn rows(&self) -> &[RoundRow] {
+        &self.rows
+    }
+
+    /// Lets both sides compute every case once, judges what they give, and measures how many
+    /// iterations of the base fill a slice. Returns the backends of the two, and how each case
+    /// stands; the rounds are over those that are ready, in their order.
+    ///
+    /// # Errors
+    /// [`ContestError`], but not for wrong results: those are in what is returned.
+    pub fn open(&mut self) -> Result<([String; 2], Vec<Standing>), ContestError> {
+        let mut pair = self.spawn()?;
+        self.canary = pair.calibrate_canary()?;
+        let mut standings = Vec::with_capacity(self.cases.len());
+        for contested in &mut self.cases {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(ContestError::Stopped);
+            }
+            self.bar.set_message(contested.case.problem.to_string());
+            standings.push(contested.open(&mut pair)?);
+        }
+        let mut standing = standings.iter();
+        self.cases.retain(|_| matches!(standing.next(), Some(Standing::Ready { .. })));
+        Ok((BOTH.map(|role| pair.worker(role).name().to_string()), standings))
+    }
+
+    /// Fresh processes from fresh copies.
+    fn spawn(&mut self) -> Result<Duel, ContestError> {
+        let first = self.random.next_u64();
+        // Names of equal length, which differ.
+        let names = [first, first ^ (self.random.next_u64() | 1)].map(|name| format!("{name:016x}"));
+        let paths = names.map(|name| self.directory.path().join(name));
+        let mut order = BOTH;
+        shuffle(&mut order, &mut self.random);
+        for role in order {
+            let original = &self.sides[role as usize].exe;
+            let failed = |source| ContestError::Copy { path: original.clone(), source };
+            fs::copy(original, &paths[role as usize]).map_err(failed)?;
+        }
+        let [one, other] = [self.start(order[0], &paths)?, self.start(order[1], &paths)?];
+        let workers = if order[0] == Role::Base { [one, other] } else { [other, one] };
+        Ok(Duel { workers, paths })
+    }
+
+    fn start(&self, role: Role, paths: &[PathBuf; 2]) -> Result<Worker, ContestError> {
+        let (side, exe) = (&self.sides[role as usize], &paths[role as usize]);
+        let arguments = std::iter::once("worker").chain(side.arguments.iter().map(String::as_str));
+        let mut launch = Launch::new(exe, arguments, 1);
+        launch.timeout = PATIENCE;
+        let worker = Worker::spawn(&launch).map_err(|source| failure(role, source))?;
+        // Before it has any buffer: those then lie where this processor likes them.
+        self.pinning.place(worker.pid()).map_err(|source| ContestError::Pin { source })?;
+        Ok(worker)
+    }
+}
+
+impl Rounds for Contest<'_> {
+    type Error = ContestError;
+
+    fn round(&mut self, stage: Stage, cases: &[usize]) -> Result<Round, ContestError> {
+        let mut pair = self.spawn()?;
+        self.bar.set_message(format!("{stage}ing, round {}", self.round + 1));
+        // Digits beyond these are noise, and a recorded series has many rows.
+        let rounded = |value: f64, digits: i32| (value * 10f64.powi(digits)).round() / 10f64.powi(digits);
+        let mut row = |case: &dyn ToString, pairs: &Pairs, iterations: u64| {
+            let per_iteration = |role: Role| {
+                rounded(median(pairs.0.iter().map(|ns| ns[role as usize] / iterations as f64)), 1)
+            };
+            self.rows.push(RoundRow {
+                stage: stage.to_string(),
+                round: self.round,
+                case: case.to_string(),
+                pairs: pairs.0.len(),
+                base_ns: per_iteration(Role::Base),
+                candidate_ns: per_iteration(Role::Candidate),
+                log_ratio: rounded(pairs.log_ratio().unwrap_or(f64::NAN), 6),
+            });
+        };
+        let mut canary = None;
+        if let Some(passes) = self.canary {
+            let pairs = pair.take_turns(&mut self.random, |worker| canary_ns(worker, passes))?;
+            row(&"canary", &pairs, passes);
+            canary = pairs.log_ratio();
+        }
+        let mut order: Vec<usize> = (0..cases.len()).collect();
+        shuffle(&mut order, &mut self.random);
+        let mut data = vec![None; cases.len()];
+        for at in order {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(ContestError::Stopped);
+            }
+            let contested = &mut self.cases[cases[at]];
+            let pairs = contested.measure(&mut pair, &mut self.random)?;
+            row(&contested.case.problem, &pairs, contested.iterations);
+            data[at] = pairs.log_ratio();
+        }
+        self.round += 1;
+        self.bar.inc(1);
+        Ok(Round { canary, cases: data })
+    }
+}
+
+impl Contested {
+    fn open(&mut self, pair: &mut Duel) -> Result<Standing, ContestError> {
+        let mut prepare = |role| match pair.worker(role).prepare(&self.case, 1) {
+            Ok(Readiness::Ready(preparation)) => Ok(Ok(preparation.declaration)),
+            Ok(Readiness::Unsupported { reason: why }) | Err(DriverError::Refused { message: why, .. }) => {
+                Ok(Err(why))
+            }
+            Err(source) => Err(failure(role, source)),
+        };
+        let (base, candidate) = (prepare(Role::Base)?, prepare(Role::Candidate)?);
+        let candidate = match candidate {
+            Ok(declaration) => declaration,
+            Err(why) => return Ok(Standing::Apart { why: format!("the candidate says: {why}") }),
+        };
+        match self.verify(pair, Role::Candidate, &candidate) {
+            Err(ContestError::Wrong { why, .. }) => return Ok(Standing::Wrong { why }),
+            verified => verified?,
+        }
+        let base = match base {
+            Ok(declaration) => declaration,
+            Err(why) => return Ok(Standing::Apart { why: format!("the base says: {why}") }),
+        };
+        match self.verify(pair, Role::Base, &base) {
+            Err(ContestError::Wrong { why, .. }) => {
+                return Ok(Standing::Apart { why: format!("the base is wrong: {why}") });
+            }
+            verified => verified?,
+        }
+        let calibrated = iterations_for(pair.worker(Role::Base), SLICE);
+        let (iterations, base_ns) = calibrated.map_err(|source| failure(Role::Base, source))?;
+        self.iterations = iterations;
+        Ok(Standing::Ready { base_ns })
+    }
+
+    /// The pairs of a round, with right results at its end.
+    fn measure(&mut self, pair: &mut Duel, random: &mut impl RngCore) -> Result<Pairs, ContestError> {
+        let mut order = BOTH;
+        shuffle(&mut order, random);
+        let mut declared = Vec::with_capacity(order.len());
+        for role in order {
+            match pair.worker(role).prepare(&self.case, 1) {
+                Ok(Readiness::Ready(preparation)) => declared.push((role, preparation.declaration)),
+                Ok(Readiness::Unsupported { reason: why }) => return Err(self.wrong(role, why)),
+                Err(source) => return Err(self.failure(role, source)),
+            }
+        }
+        let iterations = self.iterations;
+        let pairs = pair.take_turns(random, |worker| worker.run(1, iterations))?;
+        for (role, declaration) in &declared {
+            self.verify(pair, *role, declaration)?;
+        }
+        Ok(pairs)
+    }
+
+    /// Judges the results of the last iteration.
+    fn verify(&mut self, pair: &mut Duel, role: Role, declaration: &Declaration) -> Result<(), ContestError> {
+        let outputs = pair.worker(role).outputs(&self.case.problem);
+        let outputs = outputs.map_err(|source| self.failure(role, source))?;
+        if self.right[role as usize].as_ref() == Some(&outputs) {
+            return Ok(());
+        }
+        match judge(&self.expected, declaration, &outputs).failure {
+            Some(failure) => Err(self.wrong(role, failure.to_string())),
+            None => {
+                self.right[role as usize] = Some(outputs);
+                Ok(())
+            }
+        }
+    }
+
+    /// A worker that refuses what it did before says that something is wrong with it.
+    fn failure(&self, role: Role, source: DriverError) -> ContestError {
+        match source {
+            DriverError::Refused { message, .. } => self.wrong(role, message),
+            source => failure(role, source),
+        }
+    }
+
+    fn wrong(&self, role: Role, why: String) -> ContestError {
+        ContestError::Wrong { role, case: self.case.problem.to_string(), why }
+    }
+}
+
+fn failure(role: Role, source: DriverError) -> ContestError {
+    match &source {
+        DriverError::Protocol { .. } | DriverError::Answer { .. } => ContestError::Protocol { role, source },
+        // A base that never says a word is of a time before workers.
+        DriverError::Died { request, .. } if role == Role::Base && request == "greeting" => {
+            ContestError::Protocol { role, source }
+        }
+        DriverError::Died { .. } | DriverError::Timeout { .. } => ContestError::Died { role, source },
+        _ => ContestError::Driver { role, source },
+    }
+}
+
+/// Two workers of one round. Dropping it kills them and deletes their files.
+struct Duel {
+    workers: [Worker; 2],
+    paths: [PathBuf; 2],
+}
+
+impl Duel {
+    fn worker(&mut self, role: Role) -> &mut Worker {
+        &mut self.workers[role as usize]
+    }
+
+    /// Pairs of slices, either side first by a coin.
+    fn take_turns(
+        &mut self,
+        random: &mut impl RngCore,
+        mut slice: impl FnMut(&mut Worker) -> Result<u64, DriverError>,
+    ) -> Result<Pairs, ContestError> {
+        let mut pairs = Vec::with_capacity(PAIRS);
+        for _ in 0..PAIRS {
+            let mut order = BOTH;
+            shuffle(&mut order, random);
+            let mut pair = [0.0; 2];
+            for role in order {
+                let ns = slice(self.worker(role)).map_err(|source| failure(role, source))?;
+                pair[role as usize] = ns as f64;
+            }
+            pairs.push(pair);
+        }
+        pairs.retain(|pair| pair.iter().all(|ns| *ns > 0.0));
+        Ok(Pairs(pairs))
+    }
+
+    /// The passes of the canary that take a slice of the base, if both sides have one.
+    fn calibrate_canary(&mut self) -> Result<Option<u64>, ContestError> {
+        const TRIAL: u64 = 4;
+        for role in [Role::Candidate, Role::Base] {
+            match canary_ns(self.worker(role), TRIAL) {
+                Ok(ns) if role == Role::Base => {
+                    return Ok(Some((SLICE.as_nanos() as u64 * TRIAL / ns.max(1)).max(1)));
+                }
+                Ok(_) => {}
+                // It is of a time before the canary.
+                Err(DriverError::Refused { .. }) => break,
+                Err(source) => return Err(failure(role, source)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Duel {
+    fn drop(&mut self) {
+        // The directory goes at the end in any case.
+        self.paths.iter().for_each(|path| _ = fs::remove_file(path));
+    }
+}
+
+fn canary_ns(worker: &mut Worker, passes: u64) -> Result<u64, DriverError> {
+    match worker.request(&Request::Canary { passes })? {
+        Response::Ran { ns, .. } => Ok(ns),
+        response => {
+            let worker = worker.name().to_string();
+            Err(DriverError::Refused { worker, message: format!("'{response}' is no answer to a canary") })
+        }
+    }
+}
+
+/// Nanoseconds of base and candidate, pair by pair.
+struct Pairs(Vec<[f64; 2]>);
+
+impl Pairs {
+    /// The median of ln(candidate ÷ base); nothing where too few pairs are valid.
+    fn log_ratio(&self) -> Option<f64> {
+        let ratios = self.0.iter().map(|[base, candidate]| (candidate / base).ln());
+        (self.0.len() >= FEWEST_PAIRS).then(|| median(ratios))
+    }
+}
+
+/// The median; NaN of nothing.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        n => (values[(n - 1) / 2] + values[n / 2]) / 2.0,
+    }
+}
