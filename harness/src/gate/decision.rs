@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn disorder_is_never_red() {
-        let wide = of(|_, round, case| Some(0.3 + 15.0 * noise(round, case)));
+        let wide = of(|_, round, case| Some(0.6 + 30.0 * noise(round, case)));
         assert_eq!(wide.slower().count(), 0);
         let Finding::Inconclusive { why } = &wide.cases[0].finding else { panic!() };
         assert!(why.starts_with("rounds spread by"), "{why}");
