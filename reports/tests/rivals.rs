@@ -53,7 +53,8 @@ fn every_timed_row_of_the_recorded_run_has_exactly_one_class() {
     let (records, samples) = recorded();
     let classes = Classes::built_in().unwrap();
     let timed: Vec<_> = records.iter().filter(|record| record.is_timed()).collect();
-    assert_eq!(timed.len(), 634);
+    let ours = timed.iter().filter(|record| record.backend == "simd/amx").count();
+    assert!(ours > 100, "{ours} timed rows");
     for record in timed {
         assert_eq!(classes.matching(record).count(), 1, "{}", record.problem);
     }
@@ -61,7 +62,7 @@ fn every_timed_row_of_the_recorded_run_has_exactly_one_class() {
     let rivals = Rivals::of(&records, &samples, None).unwrap().unwrap();
     assert_eq!(rivals.subject, "simd/amx");
     assert_eq!(rivals.rivals, ["candle/cpu", "libtorch/cpu", "onnxruntime/cpu"]);
-    assert_eq!((rivals.duels.len(), rivals.alone, rivals.unclassified()), (150, 0, 0));
+    assert_eq!((rivals.duels.len(), rivals.alone, rivals.unclassified()), (ours, 0, 0));
     assert!(rivals.duels.iter().all(|duel| duel.ratio.interval.is_some()));
     // And each duel is in one class of one of the tables.
     let of_classes: usize = rivals
@@ -70,7 +71,7 @@ fn every_timed_row_of_the_recorded_run_has_exactly_one_class() {
         .flat_map(|conditions| rivals.standings(conditions))
         .map(|standing| standing.standing.duels.len())
         .sum();
-    assert_eq!(of_classes, 150);
+    assert_eq!(of_classes, ours);
 }
 
 #[test]
