@@ -122,7 +122,6 @@ fn slowdown(text: &str) -> Result<(String, f64), String> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
-    let start = Instant::now();
     let cases = arguments.chosen()?;
     let problems: Vec<String> = cases.iter().map(|case| case.problem.to_string()).collect();
     let injections = arguments.proof.injections(&problems)?;
@@ -151,6 +150,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         notes: injections.iter().map(|injection| format!("injected: {injection}")).collect(),
         cases: cases_before(&problems, &[]),
     };
+    // Building the base does not count.
+    let start = Instant::now();
     let bar = rounds_bar(u64::from(arguments.fine.rounds));
     let scratch = tempfile::Builder::new().prefix("gate-").tempdir_in(&sides.scratch);
     let scratch = scratch.with_context(|| format!("no place for copies in {}", sides.scratch.display()))?;

@@ -204,7 +204,8 @@ impl Report {
         let of = |verdict: Verdict| -> Vec<&CaseReport> {
             self.cases.iter().filter(|case| case.verdict == verdict).collect()
         };
-        let all = plural(self.cases.len(), "case");
+        let apart = of(Verdict::NotCompared).len();
+        let all = plural(self.cases.len() - apart, "case");
         let margin = format!("{} %", 100.0 * self.rules.margin);
         if let Some(why) = unsettled {
             let advice = "Nothing is decided. Run it again on a quieter machine.";
@@ -223,6 +224,9 @@ impl Report {
             sentence.push_str(&format!(", {accepted} accepted by a commit aside"));
         }
         sentence.push('.');
+        if apart > 0 {
+            sentence.push_str(&format!(" Not compared: {}.", plural(apart, "case")));
+        }
         if !open.is_empty() {
             sentence = format!("INCONCLUSIVE in {} of {all}. {sentence}", open.len());
         }
