@@ -33,11 +33,11 @@ pub(super) fn exp2<L: Lanes, const K: usize>(lanes: L, x: [L::F; K]) -> [L::F; K
     p
 }
 
-/// 2^x for −126 ≤ x ≤ 0.
+/// 2^x for −126 ≤ x ≤ 0, where p·2ⁿ is a normal number: where n = −126, p is at least 1.
 #[inline(always)]
 fn of_normal<L: Lanes>(lanes: L, x: L::F) -> L::F {
     let (p, n) = split(lanes, x);
-    lanes.mul(p, lanes.exp2i(n))
+    lanes.shift(p, n)
 }
 
 /// 2^x for x ≤ 0. What rounds to 0 is put apart, because Intel's cores take more than a hundred

@@ -4,13 +4,19 @@
 use super::Task;
 use crate::op::{Attention, Spec};
 use crate::simd::isa::Isa;
+use crate::simd::tiles::BLOCK;
 
-/// Rows of a task: enough to reuse a tile of K and V many times, few enough for their part of
+/// Most rows of a task: enough to reuse a tile of K and V many times, few enough for their part of
 /// the result to stay in L2.
 const ROWS: usize = 96;
 
 /// The same where K and V are packed for each task anew.
 const PACKED_ROWS: usize = 192;
+
+/// Rows and tasks that a problem is rather cut into than into larger tasks: threads that take turns
+/// at less are idle at the end.
+const FEW_ROWS: usize = 32;
+const TASKS: usize = 8;
 
 /// Rows up to which K and V are streamed past rather than tiled.
 const STREAM_ROWS: usize = 8;
@@ -22,6 +28,15 @@ const SPLIT_KEYS: usize = 512;
 
 /// Floating-point operations below which a second thread costs more than it saves.
 const MIN_FLOPS: u64 = 1 << 20;
+
+/// Rows of a task, out of so many of each pair of batch and kv head: whole vectors, and as many for
+/// one task as for the next.
+fn rows(all: usize, pairs: usize, most: usize, vector: usize) -> usize {
+    let wanted = TASKS.div_ceil(pairs.max(1)).min(all / FEW_ROWS);
+    let vectors = all.div_ceil(vector);
+    let tasks = all.div_ceil(most).max(wanted).max(1);
+    vectors.div_ceil(tasks) * vector
+}
 
 /// The cut of a problem.
 #[derive(Debug)]
@@ -41,17 +56,20 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(spec: &Attention, isa: Isa, packs: bool) -> Self {
-        let rows = if packs { PACKED_ROWS } else { ROWS };
-        let group = spec.group();
+        let (group, pairs) = (spec.group(), spec.batch * spec.kv_heads);
         let streams = group * spec.q_len <= STREAM_ROWS.min(isa.lanes().max(4));
-        let queries = if streams { spec.q_len } else { rows / group }.max(1);
+        let queries = match packs {
+            _ if streams => spec.q_len,
+            false => rows(group * spec.q_len, pairs, ROWS, isa.lanes()) / group,
+            true => rows(group * spec.q_len, pairs, PACKED_ROWS, BLOCK) / group,
+        };
+        let queries = queries.max(1);
         let mut order: Vec<usize> = (0..spec.q_len.div_ceil(queries)).collect();
         let seen = |&tile: &usize| -> usize {
             let tile = tile * queries..((tile + 1) * queries).min(spec.q_len);
             tile.map(|i| spec.key_range(i).len()).sum()
         };
         order.sort_by_key(|tile| std::cmp::Reverse(seen(tile)));
-        let pairs = spec.batch * spec.kv_heads;
         let whole = (pairs * order.len()).max(1);
         let splits = SPLIT_TASKS.div_ceil(whole).min(spec.kv_len / SPLIT_KEYS).max(1);
         let shared = spec.flops() >= MIN_FLOPS;

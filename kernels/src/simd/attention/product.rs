@@ -13,6 +13,11 @@ pub(super) const fn strip_vectors<L: Lanes>() -> usize {
     if L::REGISTERS >= 32 { 3 } else { 2 }
 }
 
+/// Keys that are computed together.
+pub(super) const fn block_rows<L: Lanes>() -> usize {
+    if L::REGISTERS >= 32 { 8 } else { 6 }
+}
+
 /// Calls `$block::<L, MR, NR>(at, …)` for blocks of 8 or 6, then 4, 2 and 1, until `$n` are done.
 macro_rules! in_blocks {
     ($L:ident, $NR:ident, $n:expr, $block:ident($($arg:expr),*)) => {{

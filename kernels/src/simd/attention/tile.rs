@@ -11,7 +11,7 @@ use super::amx::Products;
 use super::exp2::exp2;
 use super::finish;
 use super::operands::{MaskRow, Operands};
-use super::product::{accumulate, scores, strip_vectors};
+use super::product::{accumulate, block_rows, scores, strip_vectors};
 use super::rules::{QueryLanes, Rules};
 use super::transpose::{to_columns, to_rows};
 use super::{Buffer, Partial, Task, hull, reserve};
@@ -19,9 +19,9 @@ use crate::dtype::{DType, Element};
 use crate::simd::lanes::{Kernel, Lanes, MAX_LANES};
 use crate::simd::tiles::{BLOCK, Tiles};
 
-/// Keys of a tile: their scores for a strip stay in L1, and the running results are touched once
-/// in 96 multiply-adds. A multiple of both register tiles.
-const KEYS: usize = 96;
+/// Most keys of a tile: their scores for a strip stay in L1, and the running results are touched once
+/// in so many multiply-adds.
+const KEYS: usize = 128;
 
 #[derive(Default)]
 pub(super) struct Scratch {
@@ -85,8 +85,11 @@ impl<T: Element> Kernel for Tile<'_, '_, T> {
         let mut o = reserve(&mut scratch.o, padded * v_dim);
         let mut per_lane = reserve(&mut scratch.lanes, padded * 6);
         let mut strips = Vec::with_capacity(padded.div_ceil(strip));
-        for first in (0..padded).step_by(strip) {
-            let width = strip.min(padded - first);
+        let mut first = 0;
+        while first < padded {
+            // Two strips of two vectors, rather than three and one.
+            let left = padded - first;
+            let width = if left == 4 * L::N { 2 * L::N } else { left }.min(strip);
             let mut piece = || take(&mut per_lane, width);
             let mut strip = Strip {
                 rows: first..(first + width).min(task.rows()),
@@ -109,13 +112,16 @@ impl<T: Element> Kernel for Tile<'_, '_, T> {
                 Some(_) => return None,
             }
             strips.push(strip);
+            first += width;
         }
 
         let score_tile = reserve(&mut scratch.scores, KEYS * strip);
         let mask_tile = reserve(&mut scratch.mask, if x.has_mask() { KEYS * strip } else { 0 });
         let seen = strips.iter().fold(0..0, |seen, strip| hull(seen, strip.any.clone()));
-        for first in seen.clone().step_by(KEYS) {
-            let keys = first..(first + KEYS).min(seen.end);
+        let tiles = seen.len().div_ceil(KEYS).max(1);
+        let tile = seen.len().div_ceil(tiles).max(1).next_multiple_of(block_rows::<L>()).min(KEYS);
+        for first in seen.clone().step_by(tile) {
+            let keys = first..(first + tile).min(seen.end);
             let (k, v) = (x.keys(task.batch, task.kv_head, &keys), x.values(task.batch, task.kv_head, &keys));
             let (k, v) = match &amx {
                 None => (as_f32(lanes, k, clean, &mut scratch.k), as_f32(lanes, v, clean, &mut scratch.v)),

@@ -28,13 +28,15 @@ fn measure(problem: &str) {
         let mut prepared = simd.prepare(&case.problem, &case.inputs).unwrap();
         let mut best = f64::INFINITY;
         let begin = Instant::now();
-        while begin.elapsed().as_secs_f64() < 0.05 {
+        while begin.elapsed().as_secs_f64() < 0.5 {
             let start = Instant::now();
             prepared.run().unwrap();
             best = best.min(start.elapsed().as_secs_f64());
         }
         let elements = case.problem.results()[0].len() as f64;
-        print!("  {isa} {:6.2} GB/s {:5.2} Ge/s", work.bytes as f64 / best / 1e9, elements / best / 1e9);
+        let [bytes, elements, flops] =
+            [work.bytes as f64, elements, work.flops as f64].map(|n| n / best / 1e9);
+        print!("  {isa} {bytes:6.2} GB/s {elements:5.2} Ge/s {flops:5.0} GFLOP/s");
     }
     println!();
 }
@@ -58,5 +60,22 @@ fn rates() {
     }
     for style in ["half", "interleaved"] {
         measure(&format!("rope f32 h=8 l=128 d=128 style={style}"));
+    }
+    for dtype in ["f32", "bf16"] {
+        for problem in [
+            "h=1 lq=128 d=64",
+            "h=12 lq=197 d=64",
+            "h=4 lq=512 d=64",
+            "h=4 lq=512 d=64 causal=bottom_right",
+            "h=2 lq=1024 d=64",
+            "h=2 lq=1024 d=128",
+            "h=2 lq=1024 d=128 causal=bottom_right",
+            "h=32 hkv=8 lq=256 d=128 causal=bottom_right",
+            "h=8 lq=1 lk=4096 d=64",
+            "h=8 lq=1 lk=2048 d=128",
+            "h=32 hkv=8 lq=1 lk=1024 d=128",
+        ] {
+            measure(&format!("attention {dtype} {problem}"));
+        }
     }
 }
