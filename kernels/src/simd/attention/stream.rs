@@ -11,12 +11,13 @@ use super::finish;
 use super::operands::{MaskRow, Operands};
 use super::rules::{QueryLanes, Rules};
 use super::tile::cleaned;
+use super::transpose::across;
 use super::{Buffer, Partial, Task, hull, reserve};
 use crate::dtype::Element;
 use crate::simd::lanes::{Kernel, Lanes, MAX_LANES};
 
-/// Keys of a tile: K and V of a tile stay in L2 between the two products.
-const KEYS: usize = 64;
+/// Keys of a tile: runs of K and V long enough for what fetches them ahead.
+const KEYS: usize = 256;
 
 #[derive(Default)]
 pub(super) struct Scratch {
@@ -37,21 +38,20 @@ pub(super) struct Stream<'a, 'b, T> {
 const COUNT: [f32; MAX_LANES] =
     [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
 
-/// Calls `$block::<L, T, ROWS, COLUMNS>(row, …)` for blocks of four, two and one rows; COLUMNS
-/// is such that there are eight accumulators.
+/// Calls `$block::<L, T, ROWS>(row, …)` for blocks of four, two and one rows.
 macro_rules! in_row_blocks {
     ($rows:expr, $block:ident($($arg:expr),*)) => {{
         let mut row = 0;
         while row + 4 <= $rows {
-            $block::<L, T, 4, 2>(row, $($arg),*);
+            $block::<L, T, 4>(row, $($arg),*);
             row += 4;
         }
         if row + 2 <= $rows {
-            $block::<L, T, 2, 4>(row, $($arg),*);
+            $block::<L, T, 2>(row, $($arg),*);
             row += 2;
         }
         if row < $rows {
-            $block::<L, T, 1, 8>(row, $($arg),*);
+            $block::<L, T, 1>(row, $($arg),*);
         }
     }};
 }
@@ -89,7 +89,7 @@ impl<T: Element> Kernel for Stream<'_, '_, T> {
             }
             in_row_blocks!(rows, dots(lanes, &k, depth, q, padded, scores));
             for row in 0..rows {
-                let s = &mut scores[row * KEYS..][..KEYS];
+                let s = &mut scores[row * KEYS..][..keys.len().next_multiple_of(L::N)];
                 let out = &mut partial.rows[row * v_dim..][..v_dim];
                 weights(lanes, x, task, &rules, row, &keys, s, out, &mut partial.max, &mut partial.sum);
             }
@@ -104,9 +104,9 @@ fn range<T: Element>(x: &Operands<T>, task: &Task, i: usize) -> Range<usize> {
     range.start.max(task.keys.start)..range.end.min(task.keys.end)
 }
 
-/// Scores of R rows from `row` on against all keys, K of them at a time.
+/// Scores of R rows from `row` on against all keys.
 #[inline(always)]
-fn dots<L: Lanes, T: Element, const R: usize, const K: usize>(
+fn dots<L: Lanes, T: Element, const R: usize>(
     row: usize,
     lanes: L,
     k: &[T],
@@ -115,19 +115,48 @@ fn dots<L: Lanes, T: Element, const R: usize, const K: usize>(
     padded: usize,
     scores: &mut [f32],
 ) {
-    let blocks = k.chunks_exact(K * depth);
-    let done = blocks.len() * K;
-    let rest = blocks.remainder();
-    for (n, block) in blocks.enumerate() {
-        dots_of::<L, T, R, K>(row, lanes, block, depth, q, padded, n * K, scores);
-    }
-    for (n, key) in rest.chunks_exact(depth).enumerate() {
-        dots_of::<L, T, R, 1>(row, lanes, key, depth, q, padded, done + n, scores);
+    // As many accumulators as lanes, so that their sums fill a vector; at least eight.
+    let at = match (L::N, R) {
+        (16, 1) => dots_by::<L, T, R, 16>(row, lanes, k, depth, q, padded, scores),
+        (16, 2) | (_, 1) => dots_by::<L, T, R, 8>(row, lanes, k, depth, q, padded, scores),
+        (16, _) | (_, 2) => dots_by::<L, T, R, 4>(row, lanes, k, depth, q, padded, scores),
+        _ => dots_by::<L, T, R, 2>(row, lanes, k, depth, q, padded, scores),
+    };
+    for (n, key) in k[at * depth..].chunks_exact(depth).enumerate() {
+        for (r, [sum]) in dots_of::<L, T, R, 1>(row, lanes, key, depth, q, padded).into_iter().enumerate() {
+            scores[(row + r) * KEYS + at + n] = lanes.reduce_add(sum);
+        }
     }
 }
 
+/// Scores of R rows against K keys at a time, until fewer are left. Returns how many it has done.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "a register tile: operands, extents, position")]
+fn dots_by<L: Lanes, T: Element, const R: usize, const K: usize>(
+    row: usize,
+    lanes: L,
+    k: &[T],
+    depth: usize,
+    q: &[f32],
+    padded: usize,
+    scores: &mut [f32],
+) -> usize {
+    let blocks = k.chunks_exact(K * depth);
+    let done = blocks.len() * K;
+    for (n, block) in blocks.enumerate() {
+        let sums = dots_of::<L, T, R, K>(row, lanes, block, depth, q, padded);
+        let mut dots = [0.0; 2 * MAX_LANES];
+        for (sums, dots) in sums.as_flattened().chunks(L::N).zip(dots.chunks_mut(L::N)) {
+            lanes.store(dots, across(lanes, sums));
+        }
+        for (r, dots) in dots.chunks_exact(K).take(R).enumerate() {
+            scores[(row + r) * KEYS + n * K..][..K].copy_from_slice(dots);
+        }
+    }
+    done
+}
+
+/// Products of R rows with K keys, still to be added up across the lanes.
+#[inline(always)]
 fn dots_of<L: Lanes, T: Element, const R: usize, const K: usize>(
     row: usize,
     lanes: L,
@@ -135,29 +164,47 @@ fn dots_of<L: Lanes, T: Element, const R: usize, const K: usize>(
     depth: usize,
     q: &[f32],
     padded: usize,
-    at: usize,
-    scores: &mut [f32],
-) {
-    let mut acc = [[lanes.splat(0.0); K]; R];
-    for d in (0..depth).step_by(L::N) {
-        let mut keys = [lanes.splat(0.0); K];
-        for (n, key) in keys.iter_mut().enumerate() {
-            let k = &k[n * depth..][..depth];
-            *key = match k.get(d..d + L::N) {
-                Some(k) => lanes.load_as(k),
-                None => lanes.load_partial(&k[d..], 0.0),
-            };
-        }
-        for (r, acc) in acc.iter_mut().enumerate() {
-            let q = lanes.load(&q[(row + r) * padded + d..]);
-            for (acc, key) in acc.iter_mut().zip(keys) {
-                *acc = lanes.mul_add(q, key, *acc);
-            }
-        }
+) -> [[L::F; K]; R] {
+    let mut keys = [&k[..0]; K];
+    for (n, key) in keys.iter_mut().enumerate() {
+        *key = &k[n * depth..][..depth];
     }
-    for (r, acc) in acc.iter().enumerate() {
-        for (n, acc) in acc.iter().enumerate() {
-            scores[(row + r) * KEYS + at + n] = lanes.reduce_add(*acc);
+    let mut rows = [&q[..0]; R];
+    for (r, q_row) in rows.iter_mut().enumerate() {
+        *q_row = &q[(row + r) * padded..][..padded];
+    }
+    let mut sums = [[lanes.splat(0.0); K]; R];
+    let mut d = 0;
+    while d + L::N <= depth {
+        let mut vectors = [lanes.splat(0.0); K];
+        for (vector, key) in vectors.iter_mut().zip(keys) {
+            *vector = lanes.load_as(&key[d..d + L::N]);
+        }
+        add_products(lanes, &mut sums, rows, d, vectors);
+        d += L::N;
+    }
+    if d < depth {
+        let mut vectors = [lanes.splat(0.0); K];
+        for (vector, key) in vectors.iter_mut().zip(keys) {
+            *vector = lanes.load_partial(&key[d..], 0.0);
+        }
+        add_products(lanes, &mut sums, rows, d, vectors);
+    }
+    sums
+}
+
+#[inline(always)]
+fn add_products<L: Lanes, const R: usize, const K: usize>(
+    lanes: L,
+    sums: &mut [[L::F; K]; R],
+    rows: [&[f32]; R],
+    d: usize,
+    keys: [L::F; K],
+) {
+    for (sums, q) in sums.iter_mut().zip(rows) {
+        let q = lanes.load(&q[d..]);
+        for (sum, key) in sums.iter_mut().zip(keys) {
+            *sum = lanes.mul_add(q, key, *sum);
         }
     }
 }
@@ -234,9 +281,9 @@ fn weights<L: Lanes, T: Element>(
     }
 }
 
-/// Adds the weighted values to R rows from `row` on, C vectors of columns at a time.
+/// Adds the weighted values to R rows from `row` on.
 #[inline(always)]
-fn sums<L: Lanes, T: Element, const R: usize, const C: usize>(
+fn sums<L: Lanes, T: Element, const R: usize>(
     row: usize,
     lanes: L,
     v: &[T],
@@ -245,14 +292,36 @@ fn sums<L: Lanes, T: Element, const R: usize, const C: usize>(
     out: &mut [f32],
 ) {
     let mut c = 0;
-    while c + C * L::N <= v_dim {
-        sums_of::<L, T, R, C>(row, lanes, v, v_dim, p, c, out);
-        c += C * L::N;
+    if R == 1 {
+        c = sums_by::<L, T, R, 8>(row, lanes, v, v_dim, p, c, out);
     }
+    if R <= 2 {
+        c = sums_by::<L, T, R, 4>(row, lanes, v, v_dim, p, c, out);
+    }
+    c = sums_by::<L, T, R, 2>(row, lanes, v, v_dim, p, c, out);
     while c < v_dim {
         sums_of::<L, T, R, 1>(row, lanes, v, v_dim, p, c, out);
         c += L::N;
     }
+}
+
+/// The same for C vectors of columns at a time, from column `c` on until fewer are left. Returns how
+/// many columns are done.
+#[inline(always)]
+fn sums_by<L: Lanes, T: Element, const R: usize, const C: usize>(
+    row: usize,
+    lanes: L,
+    v: &[T],
+    v_dim: usize,
+    p: &[f32],
+    mut c: usize,
+    out: &mut [f32],
+) -> usize {
+    while c + C * L::N <= v_dim {
+        sums_of::<L, T, R, C>(row, lanes, v, v_dim, p, c, out);
+        c += C * L::N;
+    }
+    c
 }
 
 #[inline(always)]

@@ -1,4 +1,4 @@
-//! Square blocks turned from rows into columns, in registers.
+//! Square blocks turned from rows into columns or added up, in registers.
 
 use crate::dtype::Element;
 use crate::simd::lanes::{Lanes, MAX_LANES};
@@ -15,6 +15,23 @@ pub(super) fn transpose<L: Lanes>(lanes: L, block: &mut [L::F; MAX_LANES]) {
             (block[2 * i], block[2 * i + 1]) = lanes.interleave(rows[i], rows[i + L::N / 2]);
         }
     }
+}
+
+/// The sums of N vectors across their lanes, that of vector i in lane i. Adds halves to each other like
+/// [`Lanes::reduce_add`], but those of two vectors at once.
+#[inline(always)]
+pub(super) fn across<L: Lanes>(lanes: L, vectors: &[L::F]) -> L::F {
+    let mut sums = [lanes.splat(0.0); MAX_LANES];
+    sums[..L::N].copy_from_slice(&vectors[..L::N]);
+    let mut half = L::N / 2;
+    while half > 0 {
+        for i in 0..half {
+            let (low, high) = lanes.interleave(sums[i], sums[i + half]);
+            sums[i] = lanes.add(low, high);
+        }
+        half /= 2;
+    }
+    sums[0]
 }
 
 /// Writes factor·row(r)\[c\] to `columns[c·stride + r]` for r below N and c below `width`. Rows
