@@ -96,12 +96,19 @@ impl Arguments {
 
     /// A block as a tensor.
     fn tensor(self, start: u64, len: u64) -> Result<Tensor, InputError> {
-        let bits = (start..start + len).into_par_iter().map(|i| self.bits(i));
-        let bytes: Vec<u8> = match self.dtype {
-            DType::F32 => bits.flat_map_iter(|bits| bits.to_le_bytes()).collect(),
-            DType::F16 | DType::BF16 => bits.flat_map_iter(|bits| (bits as u16).to_le_bytes()).collect(),
+        let bits = (0..len as usize).into_par_iter().with_min_len(GRAIN).map(|i| self.bits(start + i as u64));
+        let (words, halves): (Vec<u32>, Vec<u16>);
+        let bytes: &[u8] = match self.dtype {
+            DType::F32 => {
+                words = bits.collect();
+                bytemuck::cast_slice(&words)
+            }
+            DType::F16 | DType::BF16 => {
+                halves = bits.map(|bits| bits as u16).collect();
+                bytemuck::cast_slice(&halves)
+            }
         };
-        Tensor::from_bytes(ElementType::Float(self.dtype), &[len as usize], &bytes)
+        Tensor::from_bytes(ElementType::Float(self.dtype), &[len as usize], bytes)
     }
 }
 

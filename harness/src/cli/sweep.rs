@@ -1,5 +1,6 @@
 //! `touchstone sweep`: point-wise functions over all numbers of a type.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -36,7 +37,8 @@ pub(super) struct Arguments {
     /// Try every f32: the same as --stride 1
     #[arg(long)]
     full: bool,
-    /// Write ulp.csv and ulp_curves.csv into this directory, where the page of a run finds them
+    /// Write ulp.csv and ulp_curves.csv into this directory, where the page of a run finds them; what
+    /// other sweeps wrote there of other functions or backends stays
     #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -168,8 +170,8 @@ fn write(out: &Path, ids: &[BackendId], lines: &[Line]) -> anyhow::Result<()> {
     };
     const WORST: [&str; 10] =
         ["op", "dtype", "backend", "tried", "max_ulp", "at", "got", "expected", "within_1_ulp", "not_finite"];
-    evidence::write(&out.join("ulp.csv"), &WORST, swept().map(|(line, id, swept)| worst(line, id, swept)))
-        .context("cannot write the sweep")?;
+    let rows = swept().map(|(line, id, swept)| worst(line, id, swept).to_vec()).collect();
+    put(&out.join("ulp.csv"), &WORST, rows)?;
     const CURVES: [&str; 5] = ["op", "dtype", "backend", "from", "max_ulp"];
     let curves = swept().flat_map(|(line, id, swept)| {
         swept.curve.iter().enumerate().map(move |(binade, ulp)| {
@@ -180,7 +182,61 @@ fn write(out: &Path, ids: &[BackendId], lines: &[Line]) -> anyhow::Result<()> {
                 format!("{:e}", line.numbers.binade(binade)),
                 format!("{ulp:.4}"),
             ]
+            .to_vec()
         })
     });
-    evidence::write(&out.join("ulp_curves.csv"), &CURVES, curves).context("cannot write the curves")
+    put(&out.join("ulp_curves.csv"), &CURVES, curves.collect())
+}
+
+/// Puts rows into a table: those that are there for the same function, type and backend give way, all
+/// others stay. So a sweep over everything of one backend can lie beside a sample of another.
+fn put(file: &Path, header: &[&str], rows: Vec<Vec<String>>) -> anyhow::Result<()> {
+    const KEY: usize = 3;
+    let mut all = Vec::new();
+    if file.exists() {
+        let damaged = || format!("cannot add to {}", file.display());
+        let mut reader = csv::Reader::from_path(file).with_context(damaged)?;
+        if reader.headers().with_context(damaged)? != header {
+            bail!("{} is no table of a sweep: its columns are not {}", file.display(), header.join(", "));
+        }
+        let replaced: HashSet<&[String]> = rows.iter().map(|row| &row[..KEY]).collect();
+        for row in reader.deserialize::<Vec<String>>() {
+            let row = row.with_context(damaged)?;
+            if !replaced.contains(&row[..KEY]) {
+                all.push(row);
+            }
+        }
+    }
+    all.extend(rows);
+    evidence::write(file, header, all).context("cannot write the sweep")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(rows: &[[&str; 4]]) -> Vec<Vec<String>> {
+        rows.iter().map(|row| row.map(str::to_owned).to_vec()).collect()
+    }
+
+    #[test]
+    fn a_table_keeps_what_other_sweeps_wrote() {
+        const HEADER: [&str; 4] = ["op", "dtype", "backend", "max_ulp"];
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ulp.csv");
+        put(&file, &HEADER, rows(&[["exp", "f32", "a", "1"], ["exp", "f32", "b", "2"]])).unwrap();
+        put(&file, &HEADER, rows(&[["exp", "f32", "b", "3"], ["tanh", "f32", "a", "4"]])).unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(text, "op,dtype,backend,max_ulp\nexp,f32,a,1\nexp,f32,b,3\ntanh,f32,a,4\n");
+    }
+
+    #[test]
+    fn another_table_is_not_added_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ulp.csv");
+        std::fs::write(&file, "x,y\n1,2\n").unwrap();
+        let refused = put(&file, &["op", "dtype", "backend"], rows(&[["exp", "f32", "a", "1"]])).unwrap_err();
+        assert!(refused.to_string().contains("is no table of a sweep"), "{refused}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "x,y\n1,2\n");
+    }
 }
