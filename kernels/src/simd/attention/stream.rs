@@ -291,11 +291,13 @@ fn sums<L: Lanes, T: Element, const R: usize>(
     p: &[f32],
     out: &mut [f32],
 ) {
+    // As many accumulators as half the registers.
+    let accumulators = L::REGISTERS / 2;
     let mut c = 0;
-    if R == 1 {
+    if 8 * R <= accumulators {
         c = sums_by::<L, T, R, 8>(row, lanes, v, v_dim, p, c, out);
     }
-    if R <= 2 {
+    if 4 * R <= accumulators {
         c = sums_by::<L, T, R, 4>(row, lanes, v, v_dim, p, c, out);
     }
     c = sums_by::<L, T, R, 2>(row, lanes, v, v_dim, p, c, out);
