@@ -30,6 +30,10 @@ pub(super) enum Affine<'a, T> {
     One { weight: f32, bias: f32 },
 }
 
+/// Largest run, in bytes, that is fetched while the one before it is worked on: with that one and its
+/// result it fits into an L1 cache.
+const NEXT: usize = 14 << 10;
+
 /// What becomes of the elements of a run, a vector at a time.
 ///
 /// A trait where a closure would do, because a closure cannot be `#[inline(always)]`.
@@ -38,7 +42,8 @@ pub(super) trait Step<L: Lanes> {
     fn apply(&self, lanes: L, i: usize, x: L::F) -> L::F;
 }
 
-/// Takes a step with every element of a run.
+/// Takes a step with every element of a run, while the run behind it comes nearer: its statistics are
+/// what mostly follows.
 #[inline(always)]
 pub(super) fn map<L: Lanes, T: Element>(
     lanes: L,
@@ -47,10 +52,14 @@ pub(super) fn map<L: Lanes, T: Element>(
     past_caches: bool,
     step: &impl Step<L>,
 ) {
+    let next = size_of_val(x);
     let mut from = x.chunks_exact(L::N);
     let mut to = out.chunks_exact_mut(L::N);
     let mut i = 0;
     for (x, out) in from.by_ref().zip(to.by_ref()) {
+        if next <= NEXT {
+            lanes.prefetch_ahead(x, next);
+        }
         let y = step.apply(lanes, i, lanes.load_as(x));
         if past_caches {
             lanes.stream_as(out, y);
