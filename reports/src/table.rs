@@ -128,9 +128,9 @@ fn pages(grid: &Grid, width: usize) -> Vec<Vec<usize>> {
     pages
 }
 
-/// Backend ids break at their slash, which makes columns of figures narrow.
+/// Backend ids break before their slash, which makes columns of figures narrow.
 fn heading(heading: &Heading) -> String {
-    if heading.backend { heading.text.replacen('/', "/\n", 1) } else { heading.text.clone() }
+    if heading.backend { heading.text.replacen('/', "\n/", 1) } else { heading.text.clone() }
 }
 
 /// Rules between rows only where rows have several lines.

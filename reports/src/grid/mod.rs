@@ -3,6 +3,7 @@
 //! The terminal ([`crate::table`]), Markdown ([`crate::markdown`]) and the page ([`crate::html`])
 //! render the same grids, so they cannot disagree.
 
+mod behind;
 mod environment;
 mod groups;
 mod growth;
@@ -13,6 +14,7 @@ mod rivals;
 mod speed;
 mod verdict;
 
+pub(crate) use behind::{open_slowest, open_worst};
 pub use environment::{backends, limits};
 pub use groups::{known_issues, unsupported};
 pub use growth::{extra_memory, growth};

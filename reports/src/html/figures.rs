@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use crate::environment::Environment;
 use crate::evidence::Evidence;
 use crate::growth::Sweep;
-use crate::plot::{self, Palette, Plot, PlotError, alike, is_cpu, place};
+use crate::plot::{self, Palette, Plot, PlotError, is_cpu, place};
 use crate::record::Record;
 use crate::rivals::Rivals;
-use crate::speed::{Group, Speeds};
+use crate::speed::Group;
 use crate::summary::Summary;
 
 /// A bound that is a thousand times what correct kernels need lets mistakes through.
@@ -37,21 +37,30 @@ impl Figure {
     }
 }
 
-/// The pictures that stand for the whole run.
+/// The pictures that stand for the whole run: of each kind the first one, then, to be unfolded, the
+/// others.
 pub(super) fn overview(
     records: &[Record],
     summary: &Summary,
     environment: Option<&Environment>,
     palette: &Palette,
-) -> Result<Vec<Figure>, PlotError> {
-    let pictures = plot::overview(records, summary, environment, palette)?;
-    Ok(pictures
-        .iter()
-        .map(|picture| Figure {
+) -> Result<(Vec<Figure>, Vec<Figure>), PlotError> {
+    let (mut first, mut more) = (Vec::new(), Vec::new());
+    let mut kinds = Vec::new();
+    for picture in plot::overview(records, summary, environment, palette)? {
+        let figure = Figure {
             threads: picture.threads.map_or_else(String::new, |n| n.to_string()),
             ..Figure::of(&picture.plot)
-        })
-        .collect())
+        };
+        let kind = picture.name.split('-').next().unwrap_or_default().to_owned();
+        if kinds.contains(&kind) {
+            more.push(figure);
+        } else {
+            kinds.push(kind);
+            first.push(figure);
+        }
+    }
+    Ok((first, more))
 }
 
 /// Pictures of one family: first the widest dtype on the fewest threads in a hot cache, then, to
@@ -101,16 +110,6 @@ pub(super) fn of_family(
     }
     let title = format!("{family}: error over bound, cases per backend");
     first.extend(plot::error_over_bound(&title, &own, palette)?.map(|plot| Figure::of(&plot)));
-    let speeds = Speeds::by(&own, Group::op);
-    if let Some(headline) = summary.headline(family) {
-        let like: Vec<_> = speeds.iter().filter(|s| alike(s, headline) && s.cases > 0).collect();
-        let bars = plot::op_bars(&like, &summary.backends);
-        let reference = &headline.reference;
-        let title = format!("{family}: speed-up over {reference}, {}", headline.group.conditions());
-        if let Some(plot) = plot::speedup_bars(&title, reference, &bars, palette)? {
-            first.push(Figure { threads: headline.group.threads.to_string(), ..Figure::of(&plot) });
-        }
-    }
     Ok((first, more))
 }
 

@@ -42,7 +42,7 @@ struct Page<'a> {
     script: &'static str,
     lead: Vec<Part>,
     facts: Vec<(String, String)>,
-    overview: Vec<Figure>,
+    overview: (Vec<Figure>, Vec<Figure>),
     matrix: Vec<Grid>,
     means: Vec<Grid>,
     rivals: Option<Against>,
@@ -164,6 +164,9 @@ pub fn page(
     }
     let mut matrix = vec![grid::verdicts(&summary)];
     matrix.extend(grid::accuracy(&summary));
+    matrix.iter_mut().for_each(|matrix| grid::open_worst(matrix, records));
+    let mut means = grid::mean_speeds(&summary);
+    means.iter_mut().for_each(|means| grid::open_slowest(means, &summary, records));
     let mut problems = Vec::new();
     problems.extend(grid::failures(records));
     problems.extend(grid::known_issues(records));
@@ -174,7 +177,7 @@ pub fn page(
         facts: facts(records, &summary),
         overview: figures::overview(records, &summary, environment, &palette)?,
         matrix,
-        means: grid::mean_speeds(&summary).into_iter().collect(),
+        means: means.into_iter().collect(),
         rivals: rivals.map(|rivals| Against::of(rivals, &palette)).transpose()?.flatten(),
         growth: Growth::all(records, &palette)?,
         families,

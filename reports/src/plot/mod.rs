@@ -23,11 +23,11 @@ pub use bounds::{Audit, bounds};
 pub use errors::error_over_bound;
 pub use growth::growth;
 pub use overview::{Named, overview};
-pub(crate) use overview::{alike, is_cpu, place};
+pub(crate) use overview::{is_cpu, place};
 pub use palette::{Look, Marker, Palette};
 pub use rivals::rival_classes;
 pub use roofline::roofline;
-pub use speedup::{BarGroup, family_bars, op_bars, speedup_bars};
+pub use speedup::{BarGroup, family_bars, speedup_bars};
 pub use throughput::throughput;
 pub use ulp::ulp;
 

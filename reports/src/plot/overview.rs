@@ -80,6 +80,6 @@ pub(crate) fn is_cpu(limits: &RooflineEntry) -> bool {
 }
 
 /// Whether two speeds were taken under the same conditions, and can stand in one picture.
-pub(crate) fn alike(a: &Speeds, b: &Speeds) -> bool {
+fn alike(a: &Speeds, b: &Speeds) -> bool {
     a.group.threads == b.group.threads && a.group.cache == b.group.cache && a.reference == b.reference
 }

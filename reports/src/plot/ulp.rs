@@ -3,7 +3,7 @@
 use plotters::style::text_anchor::HPos;
 
 use super::axis::{LogAxis, plain};
-use super::canvas::{Canvas, GRID, HEIGHT, INK, LINE, MARGIN, draw};
+use super::canvas::{Canvas, GRID, HEIGHT, INK, LINE, MARGIN, draw, width_of};
 use super::palette::Palette;
 use super::{Plot, PlotError};
 use crate::drawn::Curve;
@@ -12,6 +12,8 @@ use crate::drawn::Curve;
 const LEAST: f64 = 0.4;
 /// An error of this size leaves no digit right in any type; larger ones stand here.
 const MOST: f64 = 1e8;
+/// Below 2^KNEE the axis is pressed together.
+const KNEE: i32 = -20;
 
 /// Draws one function in one storage type, a line for each backend. `None` without points.
 ///
@@ -19,8 +21,10 @@ const MOST: f64 = 1e8;
 /// The drawing library fails.
 pub fn ulp(op: &str, dtype: &str, curves: &[&Curve], palette: &Palette) -> Result<Option<Plot>, PlotError> {
     let points = || curves.iter().flat_map(|curve| places(&curve.points));
-    let Some(outermost) = points().map(|(_, exponent, _)| exponent).max() else { return Ok(None) };
-    let innermost = points().map(|(_, exponent, _)| exponent).min().unwrap_or(outermost);
+    let all: Vec<_> = points().collect();
+    if all.is_empty() {
+        return Ok(None);
+    }
     let largest = points().map(|(.., ulp)| ulp).fold(1.0, f64::max).min(MOST);
     let backends: Vec<&str> = curves.iter().map(|curve| curve.backend.as_str()).collect();
     let worst = curves.iter().map(|curve| {
@@ -31,7 +35,7 @@ pub fn ulp(op: &str, dtype: &str, curves: &[&Curve], palette: &Palette) -> Resul
         format!("Largest error in ULP in each binade. At worst: {}.", worst.collect::<Vec<_>>().join("; "));
     draw(&format!("{op} {dtype}: error in ULP"), &description, |canvas| {
         let top = canvas.legend(&backends, palette)? + 30;
-        let across = Across { left: 100, right: canvas.width - 24, innermost, outermost };
+        let across = Across::new(&all, 100, canvas.width - 24);
         let bottom = top + HEIGHT * 3 / 4;
         let y = LogAxis::between(LEAST, largest * 1.6, bottom, top);
         axes(canvas, &across, &y, (top, bottom))?;
@@ -67,20 +71,49 @@ fn exponent(value: f64) -> i32 {
     value.abs().log2().floor() as i32
 }
 
-/// The horizontal axis: two logarithmic ones that meet at zero.
+/// The horizontal axis: two logarithmic ones that meet at zero. Far inside, where functions follow
+/// their tangents, it is pressed together.
 struct Across {
     left: i32,
     right: i32,
     innermost: i32,
+    knee: i32,
     outermost: i32,
 }
 
 impl Across {
+    fn new(points: &[(bool, i32, f64)], left: i32, right: i32) -> Self {
+        let exponents = || points.iter().map(|(_, exponent, _)| *exponent);
+        let innermost = exponents().min().unwrap_or(0);
+        // Where nothing has an error any more, there is nothing to see.
+        let seen = points.iter().filter(|(.., ulp)| *ulp >= LEAST).map(|(_, exponent, _)| *exponent).max();
+        let outermost = seen.or(exponents().max()).unwrap_or(0) + 1;
+        let knee = innermost.max(KNEE).min(outermost - 1);
+        Self { left, right, innermost, knee, outermost }
+    }
+
+    fn middle(&self) -> i32 {
+        i32::midpoint(self.left, self.right)
+    }
+
     fn at(&self, negative: bool, exponent: i32) -> i32 {
-        let middle = i32::midpoint(self.left, self.right);
-        let far =
-            (self.right - middle) * (exponent - self.innermost) / (self.outermost - self.innermost).max(1);
-        if negative { middle - far } else { middle + far }
+        let half = self.right - self.middle();
+        let pressed = if self.knee > self.innermost { half / 6 } else { 0 };
+        let far = if exponent < self.knee {
+            pressed * (exponent - self.innermost) / (self.knee - self.innermost)
+        } else {
+            let share = (exponent - self.knee).min(self.outermost - self.knee);
+            pressed + (half - pressed) * share / (self.outermost - self.knee)
+        };
+        if negative { self.middle() - far } else { self.middle() + far }
+    }
+
+    /// Exponents at which a tick has room.
+    fn ticks(&self, narrow: bool) -> impl Iterator<Item = i32> {
+        let most = if narrow { 3 } else { 5 };
+        let length = self.outermost - self.knee;
+        let step = [1, 2, 4, 8, 16, 32, 64].into_iter().find(|step| length / step < most).unwrap_or(128);
+        (self.knee..=self.outermost).filter(move |exponent| exponent % step == 0)
     }
 }
 
@@ -90,45 +123,49 @@ fn axes(
     y: &LogAxis,
     (top, bottom): (i32, i32),
 ) -> Result<(), PlotError> {
-    for tick in y.ticks().into_iter().chain([0.5, 1.0]) {
-        let at = y.at(tick);
-        canvas.line(vec![(across.left, at), (across.right, at)], GRID, 1)?;
-    }
-    let mut above = i32::MAX;
-    let mut ticks: Vec<f64> = y.ticks().into_iter().chain([0.5]).collect();
+    let mut ticks: Vec<f64> = y.ticks().into_iter().chain([0.5, 1.0]).collect();
     ticks.sort_by(f64::total_cmp);
     ticks.dedup();
+    let mut below = i32::MAX;
     for tick in ticks {
         let at = y.at(tick);
-        if above - at >= LINE - 8 {
+        canvas.line(vec![(across.left, at), (across.right, at)], GRID, 1)?;
+        if below - at >= LINE - 8 {
             canvas.text(&plain(tick), (across.left - 10, at), HPos::Right)?;
-            above = at;
+            below = at;
         }
     }
-    // Powers of two at round exponents, those of both signs, with room for their names.
-    let step = [4, 8, 16, 32, 64].into_iter().find(|step| (across.outermost - across.innermost) / step <= 4);
-    let step = step.unwrap_or(128);
-    let narrow = canvas.width < 1000;
-    for exponent in
-        (across.innermost..=across.outermost).filter(|e| e % (step * if narrow { 2 } else { 1 }) == 0)
-    {
+    for exponent in across.ticks(canvas.width < 1000) {
         for negative in [true, false] {
             let x = across.at(negative, exponent);
             canvas.line(vec![(x, top), (x, bottom)], GRID, 1)?;
-            let sign = if negative { "−" } else { "" };
-            let text = if exponent == 0 { format!("{sign}1") } else { format!("{sign}2^{exponent}") };
-            let near = (x - i32::midpoint(across.left, across.right)).abs() < 44;
-            if !near {
-                let x = x.min(canvas.width - MARGIN - 30);
-                canvas.text(&text.replace("^-", "^−"), (x, bottom + 22), HPos::Center)?;
-            }
+            let text = power(negative, exponent);
+            let middle = x.min(canvas.width - MARGIN - width_of(&text) / 2);
+            canvas.text(&text, (middle, bottom + 22), HPos::Center)?;
         }
     }
-    let middle = i32::midpoint(across.left, across.right);
+    let middle = across.middle();
     canvas.line(vec![(middle, top), (middle, bottom)], INK, 1)?;
     canvas.text("0", (middle, bottom + 22), HPos::Center)?;
     canvas.line(vec![(across.left, top), (across.left, bottom), (across.right, bottom)], INK, 2)?;
     canvas.text("ULP", (MARGIN, top - 22), HPos::Left)
+}
+
+/// `−2⁻¹²`, `1`.
+fn power(negative: bool, exponent: i32) -> String {
+    let sign = if negative { "−" } else { "" };
+    if exponent == 0 {
+        return format!("{sign}1");
+    }
+    let digits = exponent.to_string();
+    let raised = digits.chars().map(|digit| match digit {
+        '-' => '⁻',
+        '1' => '¹',
+        '2' => '²',
+        '3' => '³',
+        other => other.to_digit(10).and_then(|d| char::from_u32('⁰' as u32 + d)).unwrap_or(other),
+    });
+    format!("{sign}2{}", raised.collect::<String>())
 }
 
 /// The points of a line where it bends: between them it is straight and level.
@@ -146,6 +183,19 @@ mod tests {
         let line = [(0, 5), (1, 5), (2, 5), (3, 9), (4, 5), (5, 5)];
         assert_eq!(bends(&line), [(0, 5), (2, 5), (3, 9), (4, 5), (5, 5)]);
         assert_eq!(bends(&[]), []);
+    }
+
+    #[test]
+    fn the_axis_is_in_order_and_ends_where_errors_end() {
+        let points = [(false, -149, 0.5), (true, -20, 0.6), (false, 3, 0.7), (false, 127, 0.0)];
+        let across = Across::new(&points, 100, 1100);
+        assert_eq!((across.knee, across.outermost), (KNEE, 4));
+        let along: Vec<_> = (-149..=4).map(|exponent| across.at(false, exponent)).collect();
+        assert!(along.is_sorted() && along[0] == 600 && along[153] == 1100, "{along:?}");
+        assert_eq!(across.at(true, 127), 100, "what lies beyond stands at the end");
+        assert_eq!(power(true, -12), "−2⁻¹²");
+        assert_eq!(power(false, 4), "2⁴");
+        assert_eq!(power(false, 0), "1");
     }
 
     #[test]
