@@ -44,7 +44,9 @@
   // The records are a compressed CSV file behind a link.
   const link = document.getElementById("records");
   async function unpack() {
-    const bytes = Uint8Array.from(atob(link.href.slice(link.href.indexOf(",") + 1)), (letter) => letter.charCodeAt(0));
+    const letters = atob(link.href.slice(link.href.indexOf(",") + 1));
+    const bytes = new Uint8Array(letters.length);
+    for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
     return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
   }
   function parse(text) {
