@@ -8,7 +8,9 @@ use std::path::Path;
 use csv::{ReaderBuilder, StringRecord};
 use serde::Serialize;
 
-use crate::grid::{Cell, Grid, Heading, Row};
+use crate::drawn::{Curve, audits, curves};
+use crate::grid::{Cell, Grid, Heading, Row, kill_matrix};
+use crate::plot::Audit;
 use crate::store::{StoreError, line_of, write_whole};
 use crate::words::plural;
 
@@ -52,10 +54,14 @@ const TABLES: [Table; 5] = [
 ];
 
 /// The tables of a run that speak for the checker.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Evidence {
     /// One for each file found, in a fixed order.
     pub grids: Vec<Grid>,
+    /// Errors of point-wise functions over their arguments.
+    pub curves: Vec<Curve>,
+    /// Error over bound of correct kernels.
+    pub audits: Vec<Audit>,
 }
 
 impl Evidence {
@@ -69,13 +75,23 @@ impl Evidence {
         for table in &TABLES {
             let file = directory.join(table.file);
             match std::fs::read(&file) {
-                Ok(bytes) => grids.extend(table.grid(&file, &bytes)?.unless_empty()),
+                Ok(bytes) => grids.extend(folded(table.grid(&file, &bytes)?).unless_empty()),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(source) => return Err(StoreError::Io { path: file, source }),
             }
         }
-        Ok(Self { grids })
+        Ok(Self { grids, curves: curves(directory)?, audits: audits(directory)? })
     }
+}
+
+/// Tables of hundreds of rows, folded to what a reader looks for.
+fn folded(mut grid: Grid) -> Grid {
+    // Of the bounds the rows of all kernels together.
+    if let Some(subject) = grid.headings.iter().position(|heading| heading.text == "subject") {
+        grid.rows.retain(|row| row.cells.get(subject).is_some_and(|cell| cell.text == "all"));
+        grid.note.push_str(" The rows of every single kernel are in bounds.csv.");
+    }
+    kill_matrix(grid)
 }
 
 /// Writes such a table, whole or not at all.

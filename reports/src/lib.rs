@@ -10,6 +10,7 @@ mod bootstrap;
 pub mod classes;
 pub mod columns;
 pub mod diff;
+pub mod drawn;
 pub mod environment;
 pub mod evidence;
 pub mod export;

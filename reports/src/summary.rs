@@ -118,7 +118,7 @@ pub fn ordered_backends(records: &[Record]) -> Vec<String> {
 }
 
 /// How bad a status is when the rows of one case differ.
-const fn severity(status: Status) -> u8 {
+pub(crate) const fn severity(status: Status) -> u8 {
     match status {
         Status::Passed => 0,
         Status::Unsupported => 1,

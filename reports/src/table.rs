@@ -128,9 +128,9 @@ fn pages(grid: &Grid, width: usize) -> Vec<Vec<usize>> {
     pages
 }
 
-/// Backend ids break at their slash, which makes columns of figures narrow.
+/// Backend ids break before their slash, which makes columns of figures narrow.
 fn heading(heading: &Heading) -> String {
-    if heading.backend { heading.text.replacen('/', "/\n", 1) } else { heading.text.clone() }
+    if heading.backend { heading.text.replacen('/', "\n/", 1) } else { heading.text.clone() }
 }
 
 /// Rules between rows only where rows have several lines.
@@ -188,7 +188,7 @@ fn styled(cell: &Cell, colour: bool) -> comfy_table::Cell {
     }
     let styled = comfy_table::Cell::new(text.join("\n"));
     match cell.tone {
-        Tone::Plain => styled,
+        Tone::Plain | Tone::Heat(_) => styled,
         Tone::Best => styled.add_attribute(Attribute::Bold),
         Tone::Good => styled.fg(Color::Green),
         Tone::Bad => styled.fg(Color::Red).add_attribute(Attribute::Bold),
@@ -225,7 +225,7 @@ fn paint(text: &str, tone: Tone, colour: bool) -> String {
         return text.to_owned();
     }
     let code = match tone {
-        Tone::Plain => return text.to_owned(),
+        Tone::Plain | Tone::Heat(_) => return text.to_owned(),
         Tone::Best => "1",
         Tone::Good => "32",
         Tone::Bad => "1;31",

@@ -94,14 +94,20 @@ fn no_two_backends_share_a_colour() {
     assert_eq!(colours.len(), names.len());
 }
 
-/// The whole numbers among the attributes of a drawing's elements, by name.
-fn coordinates<'a>(svg: &'a str, names: &'a [&str]) -> impl Iterator<Item = i32> + 'a {
-    names.iter().flat_map(move |name| {
-        svg.split(&format!(" {name}=\""))
-            .skip(1)
-            .filter_map(|rest| rest.split('"').next()?.parse().ok())
-            .collect::<Vec<_>>()
-    })
+/// The points of a drawing: where its words stand, and the absolute ones among those of its paths.
+fn points(svg: &str) -> Vec<(i32, i32)> {
+    let number = |text: &str| text.split('"').next()?.parse().ok();
+    let words = svg
+        .split("<text x=\"")
+        .skip(1)
+        .filter_map(|word| Some((number(word)?, number(word.split(" y=\"").nth(1)?)?)));
+    let paths = svg.split(" d=\"").skip(1).filter_map(|path| path.split('"').next());
+    let pairs = paths.flat_map(|path| path.split(['M', ' ']).filter(|pair| !pair.is_empty())).map(|pair| {
+        let pair = pair.split(['h', 'z']).next().unwrap();
+        let (x, y) = pair.split_once(',').unwrap();
+        (x.parse().unwrap(), y.parse().unwrap())
+    });
+    words.chain(pairs).collect()
 }
 
 #[test]
@@ -112,11 +118,11 @@ fn nothing_is_drawn_outside_of_a_picture() {
             let frame = svg.split("viewBox=\"0 0 ").nth(1).unwrap().split('"').next().unwrap();
             let (width, height) = frame.split_once(' ').unwrap();
             let (width, height): (i32, i32) = (width.parse().unwrap(), height.parse().unwrap());
-            for x in coordinates(svg, &["x", "x1", "x2", "cx"]) {
-                assert!((0..=width).contains(&x), "{}: x = {x} of {width}", picture.title);
-            }
-            for y in coordinates(svg, &["y", "y1", "y2", "cy"]) {
-                assert!((0..=height).contains(&y), "{}: y = {y} of {height}", picture.title);
+            let points = points(svg);
+            assert!(points.len() > 20, "{}: {} points", picture.title, points.len());
+            for (x, y) in points {
+                let inside = (0..=width).contains(&x) && (0..=height).contains(&y);
+                assert!(inside, "{}: {x},{y} of {width},{height}", picture.title);
             }
         }
     }

@@ -21,7 +21,7 @@ pub(super) enum Format {
     Markdown,
 }
 
-/// Width where standard output is no terminal.
+/// Width where standard output is no terminal and `COLUMNS` does not say one.
 const WIDTH: usize = 80;
 
 /// Prints records, and a backend against its rivals where that was asked for.
@@ -46,7 +46,8 @@ pub(super) fn print(
 pub(super) fn style(cases: bool) -> table::Style {
     let terminal = stdout().is_terminal();
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let width = Table::new().width().map_or(WIDTH, usize::from);
+    let asked = || std::env::var("COLUMNS").ok()?.parse().ok();
+    let width = Table::new().width().map(usize::from).or_else(asked).unwrap_or(WIDTH);
     table::Style { width, colour: terminal && !no_colour, cases }
 }
 

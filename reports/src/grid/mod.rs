@@ -3,21 +3,29 @@
 //! The terminal ([`crate::table`]), Markdown ([`crate::markdown`]) and the page ([`crate::html`])
 //! render the same grids, so they cannot disagree.
 
+mod behind;
 mod environment;
 mod groups;
 mod growth;
+mod heat;
+mod kills;
 mod lists;
 mod rivals;
 mod speed;
 mod verdict;
 
+pub(crate) use behind::{open_slowest, open_worst};
 pub use environment::{backends, limits};
 pub use groups::{known_issues, unsupported};
 pub use growth::{extra_memory, growth};
+pub use heat::heat;
+pub use kills::kill_matrix;
 pub use lists::failures;
 pub use rivals::{rival_cases, rival_classes, rival_totals};
 pub use speed::{counts_flops, family_speeds, mean_speeds, status_tone, throughput};
 pub use verdict::{accuracy, verdicts};
+
+use crate::plot::escape;
 
 /// How much a cell should stand out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +43,8 @@ pub enum Tone {
     Note,
     /// Absent or of less interest.
     Muted,
+    /// On a scale from −4, bad, to 4, good.
+    Heat(i8),
 }
 
 impl Tone {
@@ -48,6 +58,15 @@ impl Tone {
             Self::Bad => "bad",
             Self::Note => "note",
             Self::Muted => "muted",
+            Self::Heat(..=-4) => "cold4",
+            Self::Heat(-3) => "cold3",
+            Self::Heat(-2) => "cold2",
+            Self::Heat(-1) => "cold1",
+            Self::Heat(0) => "even",
+            Self::Heat(1) => "warm1",
+            Self::Heat(2) => "warm2",
+            Self::Heat(3) => "warm3",
+            Self::Heat(4..) => "warm4",
         }
     }
 }
@@ -76,6 +95,13 @@ impl Cell {
     #[must_use]
     pub fn absent() -> Self {
         Self::new("–").tone(Tone::Muted)
+    }
+
+    /// The classes of the cell on a page, as an attribute.
+    pub(crate) fn class(&self, heading: &Heading) -> String {
+        let tone = Some(self.tone.as_str()).filter(|_| self.tone != Tone::Plain);
+        let classes: Vec<_> = tone.into_iter().chain(heading.figures.then_some("num")).collect();
+        if classes.is_empty() { String::new() } else { format!(" class=\"{}\"", classes.join(" ")) }
     }
 
     /// The same cell, standing out.
@@ -151,6 +177,16 @@ pub struct Subject {
     pub backend: String,
     /// See [`crate::Record::status`].
     pub status: String,
+}
+
+impl Subject {
+    /// What a filter looks at, as attributes of an element.
+    pub(crate) fn attributes(&self) -> String {
+        let keys =
+            [("op", &self.op), ("dtype", &self.dtype), ("backend", &self.backend), ("status", &self.status)];
+        let known = keys.into_iter().filter(|(_, value)| !value.is_empty());
+        known.map(|(key, value)| format!(" data-{key}=\"{}\"", escape(value))).collect()
+    }
 }
 
 /// One row.

@@ -3,16 +3,23 @@
 use std::collections::BTreeMap;
 
 use crate::environment::Environment;
+use crate::evidence::Evidence;
 use crate::growth::Sweep;
-use crate::plot::{self, Palette, Plot, PlotError, alike};
+use crate::plot::{self, Palette, Plot, PlotError, is_cpu, place};
 use crate::record::Record;
 use crate::rivals::Rivals;
-use crate::speed::{Group, Speeds};
+use crate::speed::Group;
 use crate::summary::Summary;
+
+/// A bound that is a thousand times what correct kernels need lets mistakes through.
+const TOO_LOOSE: f64 = 1e-3;
 
 /// A picture with what it is about, for filters.
 pub(super) struct Figure {
     pub(super) svg: String,
+    /// What it shows, in words.
+    pub(super) label: String,
+    /// The operation, or several with spaces between them; empty for all.
     pub(super) op: String,
     pub(super) dtype: String,
     pub(super) threads: String,
@@ -20,25 +27,40 @@ pub(super) struct Figure {
 
 impl Figure {
     fn of(plot: &Plot) -> Self {
-        Self { svg: plot.inline(), op: String::new(), dtype: String::new(), threads: String::new() }
+        Self {
+            svg: plot.inline(),
+            label: plot.label(),
+            op: String::new(),
+            dtype: String::new(),
+            threads: String::new(),
+        }
     }
 }
 
-/// The pictures that stand for the whole run.
+/// The pictures that stand for the whole run: of each kind the first one, then, to be unfolded, the
+/// others.
 pub(super) fn overview(
     records: &[Record],
     summary: &Summary,
     environment: Option<&Environment>,
     palette: &Palette,
-) -> Result<Vec<Figure>, PlotError> {
-    let pictures = plot::overview(records, summary, environment, palette)?;
-    Ok(pictures
-        .iter()
-        .map(|picture| Figure {
+) -> Result<(Vec<Figure>, Vec<Figure>), PlotError> {
+    let (mut first, mut more) = (Vec::new(), Vec::new());
+    let mut kinds = Vec::new();
+    for picture in plot::overview(records, summary, environment, palette)? {
+        let figure = Figure {
             threads: picture.threads.map_or_else(String::new, |n| n.to_string()),
             ..Figure::of(&picture.plot)
-        })
-        .collect())
+        };
+        let kind = picture.name.split('-').next().unwrap_or_default().to_owned();
+        if kinds.contains(&kind) {
+            more.push(figure);
+        } else {
+            kinds.push(kind);
+            first.push(figure);
+        }
+    }
+    Ok((first, more))
 }
 
 /// Pictures of one family: first the widest dtype on the fewest threads in a hot cache, then, to
@@ -47,6 +69,7 @@ pub(super) fn of_family(
     records: &[Record],
     summary: &Summary,
     family: &str,
+    environment: Option<&Environment>,
     palette: &Palette,
 ) -> Result<(Vec<Figure>, Vec<Figure>), PlotError> {
     let (mut first, mut more) = (Vec::new(), Vec::new());
@@ -77,16 +100,16 @@ pub(super) fn of_family(
         }
     }
     let own: Vec<Record> = records.iter().filter(|r| r.family == family).cloned().collect();
-    let speeds = Speeds::by(&own, Group::op);
-    if let Some(headline) = summary.headline(family) {
-        let like: Vec<_> = speeds.iter().filter(|s| alike(s, headline) && s.cases > 0).collect();
-        let bars = plot::op_bars(&like, &summary.backends);
-        let reference = &headline.reference;
-        let title = format!("{family}: speed-up over {reference}, {}", headline.group.conditions());
-        if let Some(plot) = plot::speedup_bars(&title, reference, &bars, palette)? {
-            first.push(Figure { threads: headline.group.threads.to_string(), ..Figure::of(&plot) });
-        }
+    let limits = environment.map_or(&[][..], |environment| &environment.roofline);
+    for (i, limits) in limits.iter().enumerate() {
+        let title = format!("{family}: roofline, {}", place(limits));
+        let Some(plot) = plot::roofline(&title, &own, limits, palette)? else { continue };
+        let threads = if is_cpu(limits) { limits.threads.to_string() } else { String::new() };
+        let figure = Figure { threads, ..Figure::of(&plot) };
+        if i == 0 { first.push(figure) } else { more.push(figure) }
     }
+    let title = format!("{family}: error over bound, cases per backend");
+    first.extend(plot::error_over_bound(&title, &own, palette)?.map(|plot| Figure::of(&plot)));
     Ok((first, more))
 }
 
@@ -120,4 +143,35 @@ pub(super) fn of_growth(
         if Some(sweep.threads) == fewest { first.push(figure) } else { more.push(figure) }
     }
     Ok((first, more))
+}
+
+/// The error curves of the functions that were swept: f32 first, other types to be unfolded.
+pub(super) fn of_curves(
+    evidence: &Evidence,
+    palette: &Palette,
+) -> Result<(Vec<Figure>, Vec<Figure>), PlotError> {
+    let (mut first, mut more) = (Vec::new(), Vec::new());
+    let mut functions: Vec<(&str, &str)> = Vec::new();
+    for curve in &evidence.curves {
+        let function = (curve.op.as_str(), curve.dtype.as_str());
+        if !functions.contains(&function) {
+            functions.push(function);
+        }
+    }
+    for (op, dtype) in functions {
+        let curves: Vec<_> = evidence.curves.iter().filter(|c| c.op == op && c.dtype == dtype).collect();
+        let Some(plot) = plot::ulp(op, dtype, &curves, palette)? else { continue };
+        let figure = Figure { op: op.to_owned(), dtype: dtype.to_owned(), ..Figure::of(&plot) };
+        if dtype == "f32" { first.push(figure) } else { more.push(figure) }
+    }
+    if first.is_empty() {
+        std::mem::swap(&mut first, &mut more);
+    }
+    Ok((first, more))
+}
+
+/// How near correct kernels come to their bounds.
+pub(super) fn of_audits(evidence: &Evidence) -> Result<Vec<Figure>, PlotError> {
+    let plot = plot::bounds("How near correct kernels come to their bounds", &evidence.audits, TOO_LOOSE)?;
+    Ok(plot.map(|plot| Figure::of(&plot)).into_iter().collect())
 }

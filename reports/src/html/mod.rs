@@ -30,6 +30,9 @@ pub enum PageError {
     /// The template failed.
     #[error("cannot render the page")]
     Template(#[from] askama::Error),
+    /// The records could not be packed.
+    #[error("cannot pack the records")]
+    Pack(#[from] std::io::Error),
 }
 
 #[derive(Template)]
@@ -39,7 +42,7 @@ struct Page<'a> {
     script: &'static str,
     lead: Vec<Part>,
     facts: Vec<(String, String)>,
-    overview: Vec<Figure>,
+    overview: (Vec<Figure>, Vec<Figure>),
     matrix: Vec<Grid>,
     means: Vec<Grid>,
     rivals: Option<Against>,
@@ -47,10 +50,13 @@ struct Page<'a> {
     families: Vec<Family>,
     problems: Vec<Grid>,
     unsupported: Vec<Grid>,
+    curves: (Vec<Figure>, Vec<Figure>),
+    audits: Vec<Figure>,
     evidence: &'a [Grid],
     environment: Option<&'a Environment>,
     machine: Vec<Grid>,
     filters: Vec<Filter>,
+    rows: usize,
     data: String,
 }
 
@@ -107,8 +113,11 @@ impl Growth {
 
 struct Family {
     name: String,
+    /// Its operations, with spaces between them: what the filter looks at.
+    ops: String,
     first: Vec<Figure>,
     more: Vec<Figure>,
+    heat: Vec<Grid>,
     grids: Vec<Grid>,
 }
 
@@ -120,7 +129,13 @@ impl Family {
 
 struct Filter {
     name: &'static str,
-    choices: Vec<String>,
+    choices: Vec<Choice>,
+}
+
+struct Choice {
+    name: String,
+    /// In pictures, marks are known by the colour of their backend.
+    colour: String,
 }
 
 /// Makes the page of merged records, and of a subject against its rivals if there is one. Write it with [`crate::store::write_whole`].
@@ -137,16 +152,21 @@ pub fn page(
     let palette = Palette::new(&summary.backends);
     let mut families = Vec::new();
     for name in &summary.families {
-        let (first, more) = figures::of_family(records, &summary, name, &palette)?;
+        let (first, more) = figures::of_family(records, &summary, name, environment, &palette)?;
         families.push(Family {
             name: name.clone(),
+            ops: ops(records, name),
             first,
             more,
+            heat: grid::heat(records, name, &summary),
             grids: grid::family_speeds(records, name, &summary.backends),
         });
     }
     let mut matrix = vec![grid::verdicts(&summary)];
     matrix.extend(grid::accuracy(&summary));
+    matrix.iter_mut().for_each(|matrix| grid::open_worst(matrix, records));
+    let mut means = grid::mean_speeds(&summary);
+    means.iter_mut().for_each(|means| grid::open_slowest(means, &summary, records));
     let mut problems = Vec::new();
     problems.extend(grid::failures(records));
     problems.extend(grid::known_issues(records));
@@ -157,12 +177,14 @@ pub fn page(
         facts: facts(records, &summary),
         overview: figures::overview(records, &summary, environment, &palette)?,
         matrix,
-        means: grid::mean_speeds(&summary).into_iter().collect(),
+        means: means.into_iter().collect(),
         rivals: rivals.map(|rivals| Against::of(rivals, &palette)).transpose()?.flatten(),
         growth: Growth::all(records, &palette)?,
         families,
         problems,
         unsupported: grid::unsupported(records).into_iter().collect(),
+        curves: figures::of_curves(evidence, &palette)?,
+        audits: figures::of_audits(evidence)?,
         evidence: &evidence.grids,
         environment,
         machine: environment
@@ -170,10 +192,16 @@ pub fn page(
             .flat_map(|e| [grid::backends(e), grid::limits(e)])
             .flatten()
             .collect(),
-        filters: filters(records, &summary),
-        data: data::embedded(records, &summary.backends, &palette),
+        filters: filters(records, &summary, &palette),
+        rows: records.len(),
+        data: data::address(records)?,
     };
     Ok(page.render()?)
+}
+
+/// The operations of a family, with spaces between them.
+fn ops(records: &[Record], family: &str) -> String {
+    ordered(records.iter().filter(|r| r.family == family).map(|r| r.op.as_str()), &[]).join(" ")
 }
 
 /// The figures at the top of the page.
@@ -195,19 +223,22 @@ fn facts(records: &[Record], summary: &Summary) -> Vec<(String, String)> {
     facts
 }
 
-fn filters(records: &[Record], summary: &Summary) -> Vec<Filter> {
+fn filters(records: &[Record], summary: &Summary, palette: &Palette) -> Vec<Filter> {
     let mut threads: Vec<u32> = records.iter().map(|r| r.threads).collect();
     threads.sort_unstable();
     threads.dedup();
     let present = |status: &Status| records.iter().any(|r| r.status == *status);
+    let plain = |names: Vec<String>| -> Vec<Choice> {
+        names.into_iter().map(|name| Choice { name, colour: String::new() }).collect()
+    };
+    let backends = summary.backends.iter();
+    let backends = backends.map(|name| Choice { name: name.clone(), colour: palette.look(name).hex() });
+    let statuses = Status::ALL.into_iter().filter(present).map(|status| status.to_string());
     vec![
-        Filter { name: "op", choices: ordered(records.iter().map(|r| r.op.as_str()), &[]) },
-        Filter { name: "dtype", choices: summary.dtypes.clone() },
-        Filter { name: "backend", choices: summary.backends.clone() },
-        Filter { name: "threads", choices: threads.iter().map(u32::to_string).collect() },
-        Filter {
-            name: "status",
-            choices: Status::ALL.into_iter().filter(present).map(|status| status.to_string()).collect(),
-        },
+        Filter { name: "op", choices: plain(ordered(records.iter().map(|r| r.op.as_str()), &[])) },
+        Filter { name: "dtype", choices: plain(summary.dtypes.clone()) },
+        Filter { name: "backend", choices: backends.collect() },
+        Filter { name: "threads", choices: plain(threads.iter().map(u32::to_string).collect()) },
+        Filter { name: "status", choices: plain(statuses.collect()) },
     ]
 }

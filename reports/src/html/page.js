@@ -1,43 +1,75 @@
 "use strict";
 (() => {
-  const source = JSON.parse(document.getElementById("data").textContent);
-  const names = source.columns.map(([name]) => name);
-  const columns = new Map(source.columns.map(([name, values, rows]) => [name, { values, rows }]));
-  const cell = (name, row) => {
-    const { values, rows } = columns.get(name);
-    return values[rows ? rows[row] : 0] ?? "";
+  const make = (tag, properties = {}, ...children) => {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
+    return element;
   };
-
-  // Filters: an element that says what it is about is shown if that is wanted.
   const form = document.getElementById("filters");
-  const wanted = () => Object.fromEntries(new FormData(form));
+  const counted = document.getElementById("counted");
   const about = ["op", "dtype", "backend", "threads", "status"];
+  const colours = [...form.elements.backend.options].filter((option) => option.dataset.colour);
+
+  // Filters: an element that says what it is about is shown if that is wanted. What is about
+  // several things lists them.
   const selector = about.map((key) => `main [data-${key}]`).join(",");
-  const unfolded = new Map();
+  const unfolded = new Map([...document.querySelectorAll("details.more, details.table")].map((details) => [details, details.open]));
   function filter() {
-    const want = wanted();
+    const want = Object.fromEntries(new FormData(form));
     const some = about.some((key) => want[key]);
-    for (const element of document.querySelectorAll(selector)) {
-      element.hidden = about.some((key) => want[key] && element.dataset[key] && element.dataset[key] !== want[key]);
+    const unwanted = (element) => about.some((key) => want[key] && element.dataset[key] && !element.dataset[key].split(" ").includes(want[key]));
+    for (const element of document.querySelectorAll(selector)) element.hidden = unwanted(element);
+    // A column about a backend goes with its heading.
+    for (const heading of document.querySelectorAll("main th[data-backend]")) {
+      for (const row of heading.closest("table").tBodies[0].rows) row.cells[heading.cellIndex].hidden = heading.hidden;
     }
     // Marks in pictures are known by the colour of their backend.
-    for (const [backend, colour] of Object.entries(source.colours)) {
-      const hide = want.backend && want.backend !== backend;
-      for (const mark of document.querySelectorAll(`svg [fill="${colour}"], svg [stroke="${colour}"]`)) {
-        mark.style.opacity = hide ? "0.12" : "";
+    for (const { value, dataset } of colours) {
+      const faint = want.backend && want.backend !== value;
+      for (const mark of document.querySelectorAll(`svg [fill="${dataset.colour}"], svg [stroke="${dataset.colour}"]`)) {
+        mark.style.opacity = faint ? "0.12" : "";
       }
     }
-    for (const details of document.querySelectorAll("details.more, details.table")) {
-      if (!unfolded.has(details)) unfolded.set(details, details.open);
-      details.open = some ? [...details.querySelectorAll("figure, tbody tr")].some((e) => !e.closest("[hidden]")) : unfolded.get(details);
-      details.hidden = some && !details.open;
+    for (const [details, open] of unfolded) {
+      const left = [...details.querySelectorAll("figure, tbody tr")].some((element) => !element.closest("[hidden]"));
+      details.open = left && (open || Boolean(want.op && details.closest(".family")));
+      details.hidden = some && !left;
     }
-    shown = 0;
-    rows.textContent = "";
-    matching = [...Array(source.rows).keys()].filter((row) => about.every((key) => !want[key] || cell(key, row) === want[key]));
-    document.getElementById("matches").textContent = `${matching.length} of ${source.rows} measurements`;
-    more();
+    for (const region of document.querySelectorAll(".scroll:not(#all)")) {
+      if (!region.hidden) region.classList.toggle("empty", ![...region.querySelectorAll("tbody tr")].some((row) => !row.hidden));
+    }
+    list();
   }
+
+  // The records are a compressed CSV file behind a link.
+  const link = document.getElementById("records");
+  async function unpack() {
+    const letters = atob(link.href.slice(link.href.indexOf(",") + 1));
+    const bytes = new Uint8Array(letters.length);
+    for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  }
+  function parse(text) {
+    const rows = [];
+    let open = "";
+    for (const line of text.split("\n")) {
+      const whole = open ? `${open}\n${line}` : line;
+      if (!whole) continue;
+      if (!whole.includes('"')) {
+        rows.push(whole.split(","));
+        continue;
+      }
+      // A cell in quotation marks may hold commas, line ends, and doubled quotation marks.
+      open = whole.split('"').length % 2 ? "" : whole;
+      if (open) continue;
+      const cells = whole.matchAll(/(?:^|,)(?:"((?:[^"]|"")*)"|([^",]*))/g);
+      rows.push([...cells].map(([, quoted, bare]) => quoted?.replaceAll('""', '"') ?? bare));
+    }
+    return rows;
+  }
+  let names = [];
+  let records = [];
+  const cell = (name, row) => records[row][names.indexOf(name)] ?? "";
 
   // The table of all rows, a hundred at a time.
   const table = document.getElementById("rows");
@@ -63,22 +95,25 @@
     ["error ÷ bound", (r) => number(cell("error_over_bound", r)), true],
   ];
   const tones = { passed: "good", unsupported: "muted", known: "note" };
-  const make = (tag, properties = {}, ...children) => {
-    const element = Object.assign(document.createElement(tag), properties);
-    element.append(...children);
-    return element;
-  };
   const head = make("tr", {}, ...shows.map(([name, , figures]) => make("th", { scope: "col", className: figures ? "num" : "", textContent: name })));
   const rows = make("tbody");
   table.append(make("thead", {}, head), rows);
   let matching = [];
   let shown = 0;
+  function list() {
+    const want = Object.fromEntries(new FormData(form));
+    shown = 0;
+    rows.textContent = "";
+    matching = [...records.keys()].filter((row) => about.every((key) => !want[key] || cell(key, row) === want[key]));
+    if (records.length) counted.textContent = `${matching.length} of ${records.length} measurements`;
+    more();
+  }
   function more() {
     for (const row of matching.slice(shown, shown + 100)) {
       const cells = shows.map(([name, text, figures], i) => {
         const className = [figures ? "num" : "", name === "status" ? tones[cell("status", row)] ?? "bad" : ""].join(" ").trim();
         if (i > 0) return make("td", { className, textContent: text(row) });
-        const button = make("button", { type: "button", className: "cell", textContent: text(row) });
+        const button = make("button", { textContent: text(row) });
         button.dataset.row = row;
         return make("th", { scope: "row" }, button);
       });
@@ -125,20 +160,26 @@
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (button?.matches(".copy")) copy(button);
-    else if (button?.matches(".cell")) detail(+button.dataset.row);
-  });
-
-  const quoted = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  document.getElementById("download").addEventListener("click", () => {
-    const lines = [names.join(",")];
-    for (let row = 0; row < source.rows; row++) lines.push(names.map((name) => quoted(cell(name, row))).join(","));
-    const link = make("a", { download: "records.csv", href: URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" })) });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    else if (button?.dataset.row && records.length) detail(+button.dataset.row);
   });
 
   form.hidden = false;
   form.addEventListener("change", filter);
   form.addEventListener("reset", () => setTimeout(filter));
-  filter();
+  if (about.some((key) => form.elements[key].value)) filter();
+
+  unpack().then((text) => {
+    const download = document.getElementById("download");
+    [names, ...records] = parse(text);
+    document.getElementById("all").hidden = false;
+    download.hidden = false;
+    download.addEventListener("click", () => {
+      const file = make("a", { download: "records.csv", href: URL.createObjectURL(new Blob([text], { type: "text/csv" })) });
+      file.click();
+      setTimeout(() => URL.revokeObjectURL(file.href), 1000);
+    });
+    list();
+  }).catch((error) => {
+    counted.textContent = `This browser cannot unpack the measurements: ${error.message}`;
+  });
 })();

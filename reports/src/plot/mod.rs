@@ -7,6 +7,7 @@
 mod axis;
 mod bounds;
 mod canvas;
+mod compact;
 mod errors;
 mod growth;
 mod overview;
@@ -16,19 +17,21 @@ mod roofline;
 mod series;
 mod speedup;
 mod throughput;
+mod ulp;
 
 pub use bounds::{Audit, bounds};
 pub use errors::error_over_bound;
 pub use growth::growth;
-pub(crate) use overview::alike;
 pub use overview::{Named, overview};
+pub(crate) use overview::{is_cpu, place};
 pub use palette::{Look, Marker, Palette};
 pub use rivals::rival_classes;
 pub use roofline::roofline;
-pub use speedup::{BarGroup, family_bars, op_bars, speedup_bars};
+pub use speedup::{BarGroup, family_bars, speedup_bars};
 pub use throughput::throughput;
+pub use ulp::ulp;
 
-use canvas::{GRID, INK};
+use compact::compact;
 
 /// A picture that could not be drawn.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,26 +82,27 @@ impl Plot {
         )
     }
 
+    /// What it shows, in words.
+    #[must_use]
+    pub fn label(&self) -> String {
+        format!("{}. {}", self.title, self.description)
+    }
+
     /// Elements of an HTML page, in its text colour, of the classes `wide` and `narrow`, of which
-    /// the page shows one; `--grid` is the colour of their grid lines.
+    /// the page shows one. The page's style sheet has their fonts and the colour `--grid`; who
+    /// cannot see them reads [`Plot::label`] on the element around them.
     #[must_use]
     pub fn inline(&self) -> String {
-        let label = format!("{}. {}", escape(&self.title), escape(&self.description));
         let sheets = [("wide", &self.wide), ("narrow", &self.narrow)].map(|(class, sheet)| {
             let Sheet { width, height, elements } = sheet;
-            let elements = elements
-                .replace(&canvas::hex(INK), "currentColor")
-                .replace(&canvas::hex(GRID), "var(--grid)")
-                .replace(" opacity=\"1\"", "");
-            format!(
-                "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
-                 aria-label=\"{label}\">{elements}</svg>"
-            )
+            let elements = compact(elements);
+            format!("<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\">{elements}</svg>")
         });
         sheets.concat()
     }
 }
 
-fn escape(text: &str) -> String {
+/// Text inside an element or an attribute.
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -5,6 +5,7 @@ use crate::environment::{Environment, RooflineEntry};
 use crate::record::Record;
 use crate::speed::Speeds;
 use crate::summary::Summary;
+use crate::words::plural;
 
 /// A picture with a name to file it under.
 #[derive(Clone, Debug)]
@@ -59,11 +60,8 @@ pub fn overview(
     add("errors".into(), None, error_over_bound("Error over bound, cases per backend", records, palette)?);
     let limits: &[RooflineEntry] = environment.map_or(&[], |e| &e.roofline);
     for limits in limits {
-        let (place, threads) = match (limits.device.as_str(), limits.threads) {
-            ("" | "cpu", 1) => ("1 thread".to_owned(), Some(1)),
-            ("" | "cpu", n) => (format!("{n} threads"), Some(n)),
-            (device, _) => (device.to_owned(), None),
-        };
+        let place = place(limits);
+        let threads = is_cpu(limits).then_some(limits.threads);
         let plot = roofline(&format!("Roofline, {place}"), records, limits, palette)?;
         let name = threads.map_or_else(|| place.replace(':', "-"), |n| n.to_string());
         add(format!("roofline-{name}"), threads, plot);
@@ -71,7 +69,17 @@ pub fn overview(
     Ok(pictures)
 }
 
+/// Where limits were measured: `1 thread`, `2 threads`, `cuda:0`.
+pub(crate) fn place(limits: &RooflineEntry) -> String {
+    if is_cpu(limits) { plural(limits.threads as usize, "thread") } else { limits.device.clone() }
+}
+
+/// Whether limits are those of a number of threads.
+pub(crate) fn is_cpu(limits: &RooflineEntry) -> bool {
+    matches!(limits.device.as_str(), "" | "cpu")
+}
+
 /// Whether two speeds were taken under the same conditions, and can stand in one picture.
-pub(crate) fn alike(a: &Speeds, b: &Speeds) -> bool {
+fn alike(a: &Speeds, b: &Speeds) -> bool {
     a.group.threads == b.group.threads && a.group.cache == b.group.cache && a.reference == b.reference
 }

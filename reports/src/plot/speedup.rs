@@ -37,12 +37,6 @@ pub fn family_bars(speeds: &[&Speeds], order: &[String]) -> Vec<BarGroup> {
     speeds.iter().filter_map(|s| bars(s, &s.group.family, order)).collect()
 }
 
-/// One group of bars per operation, for one thread count and cache state.
-#[must_use]
-pub fn op_bars(speeds: &[&Speeds], order: &[String]) -> Vec<BarGroup> {
-    speeds.iter().filter_map(|s| bars(s, &s.group.op, order)).collect()
-}
-
 const BAR: i32 = 38;
 const GAP: i32 = 18;
 

@@ -58,6 +58,7 @@ pub fn throughput(title: &str, records: &[Record], palette: &Palette) -> Result<
     let mut sizes: Vec<_> = points().map(|(size, _)| *size).collect();
     sizes.sort_unstable();
     sizes.dedup();
+    let lines = series.iter().filter(|(_, points)| points.values().any(|p| means(p).len() > 1)).count();
     if sizes.len() < 2 {
         return Ok(None);
     }
@@ -97,7 +98,7 @@ pub fn throughput(title: &str, records: &[Record], palette: &Palette) -> Result<
                 let look = palette.look(backend);
                 let line: Vec<_> =
                     means(points).into_iter().map(|(size, value)| frame.at(size as f64, value)).collect();
-                if let (Some(&(x, y)), true) = (line.last(), series.len() > 1) {
+                if let (Some(&(x, y)), true) = (line.last(), lines > 1 && line.len() > 1) {
                     // Points close together share their number.
                     if !numbered.iter().any(|(x0, y0)| *x0 == x && (y0 - y).abs() < LINE / 2) {
                         canvas.text(&number.to_string(), (x + 12, y), HPos::Left)?;
@@ -113,9 +114,13 @@ pub fn throughput(title: &str, records: &[Record], palette: &Palette) -> Result<
             }
         }
         let mut y = bottom + 100;
-        for (number, (label, _)) in (1..).zip(&series) {
-            let text = if series.len() > 1 { format!("{number}: {label}") } else { label.clone() };
+        for (number, (label, _)) in (1..).zip(&series).take(lines) {
+            let text = if lines > 1 { format!("{number}: {label}") } else { label.clone() };
             y = canvas.note(&text, y)?;
+        }
+        // They have names in the tables; here names would hide them.
+        if lines < series.len() {
+            y = canvas.note("Points without a line: problems of one size each.", y)?;
         }
         Ok(y)
     })
