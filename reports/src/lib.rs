@@ -6,6 +6,7 @@
 //! pictures.
 #![forbid(unsafe_code)]
 
+pub mod baseline;
 mod bootstrap;
 pub mod classes;
 pub mod columns;

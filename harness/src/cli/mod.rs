@@ -4,6 +4,7 @@
 //! complaints go to standard error.
 
 mod audit;
+mod baseline;
 mod bench;
 mod check;
 mod compare;
