@@ -193,6 +193,7 @@ impl Run {
         record.load = measurement.health.load;
         record.clock_mhz = measurement.health.mhz;
         record.steal_percent = measurement.health.steal_percent;
+        record.canary_ns = measurement.health.canary_ns;
         record.contaminated = Some(measurement.samples.dropped() as u32);
         if let Some(device) = &measurement.device {
             record.clock_mhz = device.health.clock_mhz;

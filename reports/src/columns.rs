@@ -52,7 +52,7 @@ const fn column(name: &'static str, kind: Kind, optional: bool, meaning: &'stati
 }
 
 /// All columns, in order. A new version of the schema adds columns at the end.
-pub const COLUMNS: [Column; 67] = [
+pub const COLUMNS: [Column; 68] = [
     column("schema", Kind::Integer, false, "Version of this schema."),
     column(
         "run_id",
@@ -193,10 +193,17 @@ pub const COLUMNS: [Column; 67] = [
          tables made before the call count, and so do results that a library allocates anew while it \
          still holds those of the call before.",
     ),
+    column(
+        "canary_ns",
+        Kind::Integer,
+        true,
+        "Time of one pass of the canary, a loop that never changes, before and after the measurement, in \
+         nanoseconds: when it differs from that of another run, so does the machine.",
+    ),
 ];
 
 /// The columns of each version of the schema: the first so many.
-const VERSIONS: [(u32, usize); 3] = [(1, 62), (2, 66), (SCHEMA_VERSION, COLUMNS.len())];
+const VERSIONS: [(u32, usize); 4] = [(1, 62), (2, 66), (3, 67), (SCHEMA_VERSION, COLUMNS.len())];
 
 /// The version whose header has so many columns, and these: the present one where none has.
 pub(crate) fn version_with(columns: usize) -> (u32, &'static [Column]) {

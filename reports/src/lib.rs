@@ -17,6 +17,7 @@ pub mod export;
 mod fields;
 pub mod grid;
 pub mod growth;
+pub mod history;
 pub mod html;
 pub mod lead;
 pub mod markdown;
