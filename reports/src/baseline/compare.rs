@@ -190,7 +190,8 @@ impl Comparison {
         for Skipped { backend, why } in &self.skipped {
             note.push_str(&format!(" {backend} was not compared: {why}."));
         }
-        let mut worse = grid("Worse than the baseline", &self.worse, Tone::Bad);
+        let title = if self.worse.is_empty() { "Against the baseline" } else { "Worse than the baseline" };
+        let mut worse = grid(title, &self.worse, Tone::Bad);
         let mut other = grid("Not as the baseline expects", &self.other, Tone::Note);
         // The note stands once, below what comes last.
         let last = if self.other.is_empty() { &mut worse } else { &mut other };

@@ -78,6 +78,14 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Baseline, StoreError> {
         }
         None => return Err(csv(1, format!("not a baseline: expected `{MAGIC}{VERSION}`"))),
     }
+    let end = bytes.iter().map(|&byte| u64::from(byte == b'\n')).sum::<u64>();
+    let last = bytes.strip_suffix(b"\n").and_then(|bytes| bytes.rsplit(|&byte| byte == b'\n').next());
+    if !last.is_some_and(|last| last.starts_with(END.as_bytes())) {
+        return Err(csv(
+            end.max(1),
+            format!("truncated: expected `{END}` and their number as the last line"),
+        ));
+    }
     let mut reader =
         ReaderBuilder::new().comment(Some(b'#')).has_headers(false).flexible(true).from_reader(bytes);
     let mut head: Vec<StringRecord> = Vec::new();
@@ -122,12 +130,11 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Baseline, StoreError> {
             return Err(csv(line, format!("`{label}` is there twice")));
         }
     }
-    let end = 1 + bytes.iter().map(|&byte| u64::from(byte == b'\n')).sum::<u64>();
     if let Some(missing) = HEAD.get(head.len()) {
         return Err(csv(end, format!("the row `{missing}` is missing")));
     }
     if !bytes.ends_with(format!("\n{END}{}\n", rows.len()).as_bytes()) {
-        return Err(csv(end, format!("truncated: expected `{END}{}` at the end", rows.len())));
+        return Err(csv(end, format!("{} cases, and the end says another number", rows.len())));
     }
     let of = |row: usize, column: usize| head[row].get(column).unwrap_or_default().to_owned();
     let columns = (LABELS.len()..head[0].len()).map(|column| Column {
