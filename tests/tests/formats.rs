@@ -9,18 +9,64 @@ use std::path::Path;
 use serde_json::{Value, json};
 use touchstone::{directory, prints};
 
-fn schema() -> jsonschema::Validator {
+fn schema() -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../reports/schema/record.schema.json");
-    let schema: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    jsonschema::validator_for(&schema).unwrap()
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// What is wrong with a value by a schema of JSON Schema 2020-12, as far as ours needs it; a keyword
+/// that is not known here fails the test. (A full validator would turn on features of our own
+/// dependencies, so that another program would be tested than the one that is shipped.)
+fn complaint(schema: &Value, value: &Value) -> Option<String> {
+    let is = |name: &Value| match name.as_str().unwrap() {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "string" => value.is_string(),
+        "number" => value.is_number(),
+        "integer" => value.is_u64() || value.is_i64(),
+        "object" => value.is_object(),
+        other => panic!("type {other}"),
+    };
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
+    let properties = &schema["properties"];
+    for (keyword, what) in schema.as_object().unwrap() {
+        let holds = match keyword.as_str() {
+            "$schema" | "title" | "description" => true,
+            "type" => list(what).iter().any(is),
+            "const" => value == what,
+            "enum" => list(what).contains(value),
+            "minimum" => value.as_f64().is_none_or(|n| n >= what.as_f64().unwrap()),
+            "anyOf" => list(what).iter().any(|schema| complaint(schema, value).is_none()),
+            "required" => list(what).iter().all(|name| value.get(name.as_str().unwrap()).is_some()),
+            "additionalProperties" => {
+                assert_eq!(what, false);
+                value.as_object().unwrap().keys().all(|name| properties.get(name).is_some())
+            }
+            "properties" => {
+                let members = value.as_object().unwrap().iter();
+                let known = members.filter_map(|(name, value)| Some((name, properties.get(name)?, value)));
+                let mut wrong = known.filter_map(|(name, schema, value)| {
+                    Some(format!("{name}: {}", complaint(schema, value)?))
+                });
+                if let Some(wrong) = wrong.next() {
+                    return Some(wrong);
+                }
+                true
+            }
+            other => panic!("keyword {other}"),
+        };
+        if !holds {
+            return Some(format!("{value} against {keyword} {what}"));
+        }
+    }
+    None
 }
 
 /// The objects of JSON lines, each of which is valid.
-fn valid(schema: &jsonschema::Validator, lines: &str) -> Vec<Value> {
+fn valid(schema: &Value, lines: &str) -> Vec<Value> {
     let objects: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for object in &objects {
-        let errors: Vec<_> = schema.iter_errors(object).map(|error| error.to_string()).collect();
-        assert!(errors.is_empty(), "{errors:?} in {object}");
+        assert_eq!(complaint(schema, object), None, "{object}");
     }
     assert!(!objects.is_empty());
     objects
@@ -61,9 +107,9 @@ fn json_is_what_the_schema_says() {
     for (name, value) in wrong {
         let mut row = row.clone();
         row[name] = value;
-        assert!(!schema.is_valid(&row), "{name}");
+        assert!(complaint(&schema, &row).is_some(), "{name}");
     }
     let mut row = row.clone();
     row.as_object_mut().unwrap().remove("problem");
-    assert!(!schema.is_valid(&row));
+    assert!(complaint(&schema, &row).is_some());
 }

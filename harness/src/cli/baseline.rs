@@ -60,6 +60,21 @@ fn is_portable(backend: &str) -> bool {
     matches!(backend.split('/').next(), Some("naive" | "simd"))
 }
 
+/// The processor, as exactly as the system says: machines in a cloud share one name among generations,
+/// and a library's choice of code does not go by the name.
+fn processor() -> String {
+    let name = Machine::detect().cpu.unwrap_or_default();
+    let details = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let detail = |key: &str| {
+        let value = |line: &str| {
+            line.split_once(':').filter(|(k, _)| k.trim() == key).map(|(_, v)| v.trim().to_owned())
+        };
+        details.lines().find_map(value)
+    };
+    let details: Vec<String> = ["cpu family", "model", "stepping"].into_iter().filter_map(detail).collect();
+    if details.is_empty() { name } else { format!("{name} ({})", details.join("-")) }
+}
+
 impl Holding {
     /// Compares, or accepts, and says so. True when something is worse and was not accepted.
     pub(super) fn hold(
@@ -68,7 +83,7 @@ impl Holding {
         selection: &Selection,
         format: Format,
     ) -> anyhow::Result<bool> {
-        let processor = Machine::detect().cpu.unwrap_or_default();
+        let processor = processor();
         let there: HashSet<String> = selection.every_case(SUITES)?;
         let gone = |suite: &str, case: &str| selection.asks_for(SUITES, suite, case) && !there.contains(case);
         let run = Run { records, processor: &processor, portable: &is_portable, gone: &gone };
