@@ -8,7 +8,9 @@
 //! A kernel that is wrong ends `cargo bench` with an error before or after its benchmark, so whatever
 //! has a time there has passed; how far it was off is not kept, and stays empty. Criterion times one
 //! backend after the other. So there are ratios here, but no intervals for them: what an interval
-//! would have to cover, the drift from one benchmark to the next, is not in the samples.
+//! would have to cover, the drift from one benchmark to the next, is not in the samples. For the same
+//! reason its samples do not become rows of `samples.csv`, whose slices of one number are neighbours
+//! in time.
 
 use std::fs::{metadata, read_dir, read_to_string};
 use std::io;
@@ -18,7 +20,7 @@ use std::time::SystemTime;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use touchstone_reports::{
-    BackendEntry, Environment, Record, SCHEMA_VERSION, SampleRow, Status, StoreError, environment,
+    BackendEntry, Environment, Record, SCHEMA_VERSION, Status, StoreError, environment,
 };
 
 use crate::case::Case;
@@ -74,8 +76,6 @@ pub enum CriterionError {
 pub struct Benches {
     /// A record for each benchmark.
     pub records: Vec<Record>,
-    /// Criterion's samples.
-    pub samples: Vec<SampleRow>,
     /// Benchmarks of somebody else, which have no problem of ours as their value.
     pub others: Vec<String>,
 }
@@ -148,9 +148,7 @@ pub fn read(path: &Path) -> Result<Benches, CriterionError> {
             benches.others.push(names.full_id);
             continue;
         };
-        let (record, slices) = bench(folder, &environment, &backend, &case)?;
-        benches.samples.extend(SampleRow::of(&record, &slices));
-        benches.records.push(record);
+        benches.records.push(bench(folder, &environment, &backend, &case)?);
     }
     if benches.records.is_empty() {
         return Err(CriterionError::NoneOfOurs { path: path.to_owned(), found: folders.len() });
@@ -164,13 +162,13 @@ fn json<T: DeserializeOwned>(path: &Path) -> Result<T, CriterionError> {
     serde_json::from_str(&text).map_err(|source| CriterionError::Json { path: path.to_owned(), source })
 }
 
-/// One benchmark, and its samples as iterations and nanoseconds.
+/// One benchmark.
 fn bench(
     folder: &Path,
     environment: &Environment,
     backend: &str,
     case: &Case,
-) -> Result<(Record, Vec<(u64, u64)>), CriterionError> {
+) -> Result<Record, CriterionError> {
     let file = folder.join("sample.json");
     let wrong = |what: String| CriterionError::Content { path: file.clone(), what };
     let Sample { iters, times } = json(&file)?;
@@ -217,8 +215,7 @@ fn bench(
         ..described(environment, who, threads, case)
     };
     let rate = |amount: u64| Some(amount as f64 / median.max(1.0));
-    let record = Record { gflops: rate(record.flops), gb_per_s: rate(record.bytes), ..record };
-    Ok((record, iters.iter().zip(&times).map(|(n, ns)| (*n as u64, *ns as u64)).collect()))
+    Ok(Record { gflops: rate(record.flops), gb_per_s: rate(record.bytes), ..record })
 }
 
 /// What is known of a benchmark beside its times.

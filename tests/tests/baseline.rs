@@ -34,7 +34,7 @@ fn the_committed_baseline_holds() {
     assert!(count >= 2 * 1202, "{said}");
 }
 
-const ONE: &str = "rms_norm f32 shape=5x7x33 fill=normal seed=1";
+const ONE: &str = "rms_norm f32 shape=14x96 fill=offset seed=1";
 
 /// The committed baseline with another cell for one case on simd/scalar.
 fn doctored(directory: &Path, cell: &str) -> PathBuf {

@@ -75,7 +75,7 @@ fn read(paths: &[PathBuf]) -> anyhow::Result<(Vec<Record>, Vec<SampleRow>)> {
     let (benched, recorded): (Vec<PathBuf>, Vec<PathBuf>) =
         paths.iter().cloned().partition(|path| criterion::is_criterion(path));
     let mut tables = Vec::new();
-    let mut samples = read_samples(&recorded)?;
+    let samples = read_samples(&recorded)?;
     if !recorded.is_empty() {
         tables.push(read_records(&recorded)?);
     }
@@ -85,7 +85,6 @@ fn read(paths: &[PathBuf]) -> anyhow::Result<(Vec<Record>, Vec<SampleRow>)> {
             eprintln!("left out, as no problem of ours: {}", benches.others.join(", "));
         }
         tables.push(benches.records);
-        samples.extend(benches.samples);
     }
     Ok((merge(tables), samples))
 }
