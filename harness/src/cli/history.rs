@@ -25,7 +25,7 @@ use super::output::style;
 /// `touchstone gate`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: one run a night\n  touchstone bench --out nights/$(date +%F)\n  \
-    touchstone history nights/* --plots nights/pictures")]
+    touchstone history nights/* --plots pictures")]
 pub(super) struct Arguments {
     /// Run directories or records.csv files
     #[arg(required = true, value_name = "RUN")]

@@ -262,7 +262,7 @@ fn canary_series(canaries: &BTreeMap<(String, String), Canary<'_>>, search: Sear
     }
     let subject = |processor: &str| Subject {
         key: RowKey {
-            problem: "65536 scalar operations, each waiting for the one before".to_owned(),
+            problem: "a loop that never changes".to_owned(),
             fill: String::new(),
             seed: 0,
             backend: CANARY.to_owned(),

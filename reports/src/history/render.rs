@@ -13,12 +13,11 @@ pub fn changes(history: &History) -> Grid {
         Heading::words("since"),
         Heading::words("revision"),
         Heading::words("backend"),
-        Heading::words("problem"),
         Heading::words("conditions"),
-        Heading::figures("before"),
-        Heading::figures("after"),
+        Heading::words("median"),
         Heading::figures("change"),
         Heading::figures("p"),
+        Heading::code("problem"),
     ];
     let mut grid = Grid::new("Changes", note(history), headings);
     let machine = history.canaries.iter().flat_map(|s| s.changes.iter().map(move |c| (s, c)));
@@ -31,18 +30,17 @@ fn row(series: &Series, change: &Change) -> Row {
     let point = &series.points[change.at];
     let percent = 100.0 * (change.factor - 1.0);
     let tone = if change.factor > 1.0 { Tone::Bad } else { Tone::Good };
-    let time = |ns: f64| Cell::new(duration(ns.round() as u64));
+    let time = |ns: f64| duration(ns.round() as u64);
     Row {
         cells: vec![
             Cell::new(date(&point.time)),
             Cell::new(point.git_revision.chars().take(9).collect::<String>()),
             Cell::new(&key.backend),
-            Cell::new(&key.problem),
             Cell::new(conditions(series)),
-            time(change.before_ns),
-            time(change.after_ns),
+            Cell::new(format!("{} → {}", time(change.before_ns), time(change.after_ns))),
             Cell::new(format!("{percent:+.1} %")).tone(tone),
-            Cell::new(number(change.p)),
+            Cell::new(format!("p {}", number(change.p))),
+            Cell::new(&key.problem),
         ],
         subject: Subject { backend: key.backend.clone(), ..Subject::default() },
     }
@@ -79,11 +77,11 @@ fn note(history: &History) -> String {
 pub fn series(history: &History) -> Grid {
     let headings = vec![
         Heading::words("backend"),
-        Heading::words("problem"),
         Heading::words("conditions"),
         Heading::figures("runs"),
         Heading::figures("last"),
         Heading::words("course"),
+        Heading::code("problem"),
     ];
     let mut grid =
         Grid::new("Series", "The course runs from the fastest of its runs to the slowest.", headings);
@@ -93,11 +91,11 @@ pub fn series(history: &History) -> Grid {
         grid.rows.push(Row {
             cells: vec![
                 Cell::new(&key.backend),
-                Cell::new(&key.problem),
                 Cell::new(conditions(series)),
-                Cell::new(series.points.len().to_string()),
+                Cell::new(plural(series.points.len(), "run")),
                 Cell::new(duration(last)),
                 Cell::new(course(&series.values())),
+                Cell::new(&key.problem),
             ],
             subject: Subject { backend: key.backend.clone(), ..Subject::default() },
         });
@@ -107,6 +105,10 @@ pub fn series(history: &History) -> Grid {
 
 fn conditions(series: &Series) -> String {
     let key = &series.subject.key;
+    // The canary has none.
+    if key.cache.is_empty() {
+        return "the machine".to_owned();
+    }
     let group = Group {
         family: String::new(),
         op: String::new(),

@@ -8,6 +8,7 @@ use super::palette::Palette;
 use super::{Plot, PlotError};
 use crate::bootstrap::median;
 use crate::history::Series;
+use crate::words::plural;
 
 /// Draws a series relative to the median of its first stretch: a point for each run, the median of
 /// each stretch as a line, a change as an upright one with its revision.
@@ -23,9 +24,9 @@ pub fn history(series: &Series, palette: &Palette) -> Result<Plot, PlotError> {
     let title = format!("{} on {}", key.problem, key.backend);
     let against = if series.relative { "over the canary" } else { "as it is" };
     let description = format!(
-        "The time {against}, as a multiple of the median of the first stretch, in {} runs with {} changes.",
-        values.len(),
-        series.changes.len()
+        "The time {against}, as a multiple of the median of the first stretch, in {} with {}.",
+        plural(values.len(), "run"),
+        plural(series.changes.len(), "change")
     );
     let look = palette.look(&key.backend);
     draw(&title, &description, |canvas| {
@@ -57,7 +58,8 @@ pub fn history(series: &Series, palette: &Palette) -> Result<Plot, PlotError> {
             } else {
                 (between + 8, HPos::Left)
             };
-            canvas.warning(&revision, (at, top + 14), side)?;
+            let size = format!("{revision} {:+.1} %", 100.0 * (change.factor - 1.0));
+            canvas.warning(&size, (at, top + 14), side)?;
         }
         let day =
             |i: usize| series.points.get(i).map_or("", |point| point.time.split('T').next().unwrap_or(""));
