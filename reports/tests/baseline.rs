@@ -71,6 +71,9 @@ fn the_same_run_is_as_expected_and_the_file_keeps_it() {
     assert_eq!(again, baseline);
 }
 
+/// Something done to a row.
+type Edit = fn(&mut Record);
+
 #[test]
 fn what_is_worse_is_named() {
     let second = |change: fn(&mut Record)| {
@@ -78,7 +81,7 @@ fn what_is_worse_is_named() {
         change(&mut rows[1]);
         compared(&rows)
     };
-    let changes: [(&str, fn(&mut Record)); 9] = [
+    let changes: [(&str, Edit); 9] = [
         ("passed → failed", |row| row.status = Status::Failed),
         ("passed → error", |row| row.status = Status::Error),
         ("passed → timeout", |row| row.status = Status::Timeout),

@@ -38,7 +38,7 @@ fn digits(figure: f64) -> String {
     match figure.abs() {
         0.0 => "0".to_owned(),
         size if !size.is_finite() => format!("{figure}"),
-        size if size < 1e-3 || size >= 1e3 => format!("{figure:.2e}"),
+        size if !(1e-3..1e3).contains(&size) => format!("{figure:.2e}"),
         size if size < 1.0 => format!("{figure:.3}"),
         size if size < 10.0 => format!("{figure:.2}"),
         _ => format!("{figure:.1}"),

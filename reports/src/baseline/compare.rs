@@ -139,8 +139,8 @@ fn finding(record: &Record, what: String, before: &Expectation, after: &Expectat
 
 fn change(expected: &Expectation, actual: &Expectation, figure: Option<f64>) -> Change {
     let grown = match (expected.figure, figure) {
-        // Written so that a NaN has grown.
-        (Some(before), Some(after)) => !(after <= allowed(before)) && !same(before, after),
+        // A NaN has grown, unless there was one before.
+        (Some(before), Some(after)) => (after.is_nan() || after > allowed(before)) && !same(before, after),
         (None, _) => false,
         (Some(_), None) => true,
     };

@@ -168,9 +168,11 @@ mod tests {
         (-2.0 * uniform(draws).ln()).sqrt() * (std::f64::consts::TAU * uniform(draws)).cos()
     }
 
+    type Noise = fn(&mut Draws) -> f64;
+
     /// What the logarithm of a time does on a quiet machine, on one with neighbours (now and then
     /// far too slow), and on one that has two speeds.
-    const NOISES: [(&str, fn(&mut Draws) -> f64); 3] = [
+    const NOISES: [(&str, Noise); 3] = [
         ("normal", |draws| 0.02 * normal(draws)),
         ("heavy", |draws| 0.02 * normal(draws) / uniform(draws).sqrt()),
         ("bimodal", |draws| 0.005 * normal(draws) + if uniform(draws) < 0.5 { 0.05 } else { 0.0 }),
