@@ -14,6 +14,7 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
@@ -21,6 +22,7 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use touchstone_harness::agreement::judge;
 use touchstone_harness::known::KnownIssues;
 use touchstone_harness::oracle::{self, Expected};
+use touchstone_harness::recording::Run;
 use touchstone_harness::suite::Suite;
 use touchstone_harness::{Case, Outcome, check};
 use touchstone_kernels::{Backend, Family, Inputs, Prepared, Registry, Support};
@@ -53,6 +55,31 @@ fn main() {
         std::process::exit(1);
     }
     criterion.final_summary();
+    keep_environment(threads);
+}
+
+/// Leaves machine, software and backends where criterion leaves its samples, for
+/// `touchstone report target/criterion`.
+fn keep_environment(threads: usize) {
+    let dir = criterion_directory();
+    // In test mode nothing was measured.
+    if let Some(dir) = dir.filter(|dir| dir.is_dir())
+        && let Err(error) =
+            Run::new(None).environment(&Registry::standard(threads), vec![Case::DEFAULT_SEED]).write(&dir)
+    {
+        eprintln!("the environment is not kept: {error}");
+    }
+}
+
+/// Where criterion writes: it has its own words for it, or that of cargo, under which this program is.
+fn criterion_directory() -> Option<PathBuf> {
+    if let Some(home) = std::env::var_os("CRITERION_HOME") {
+        return Some(home.into());
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    // target/release/deps/kernels-…
+    let target = target.or_else(|| Some(std::env::current_exe().ok()?.ancestors().nth(3)?.to_owned()));
+    Some(target?.join("criterion"))
 }
 
 fn run(criterion: &mut Criterion<Rate>, registry: &Registry) -> Result<(), Box<dyn std::error::Error>> {

@@ -193,6 +193,7 @@ impl Run {
         record.load = measurement.health.load;
         record.clock_mhz = measurement.health.mhz;
         record.steal_percent = measurement.health.steal_percent;
+        record.canary_ns = measurement.health.canary_ns;
         record.contaminated = Some(measurement.samples.dropped() as u32);
         if let Some(device) = &measurement.device {
             record.clock_mhz = device.health.clock_mhz;
@@ -358,7 +359,12 @@ pub fn repro(place: Place, who: &Who) -> String {
 
 /// Now in UTC, as RFC 3339.
 pub fn utc_now() -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    utc(SystemTime::now())
+}
+
+/// A time in UTC, as RFC 3339.
+pub(crate) fn utc(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days as i64);
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)

@@ -43,7 +43,7 @@ fn interval(mut ratios: Vec<f64>) -> Option<(f64, f64)> {
 }
 
 /// The median of some values; NaN of none.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     if values.is_empty() {
         return f64::NAN;

@@ -52,7 +52,7 @@ const fn column(name: &'static str, kind: Kind, optional: bool, meaning: &'stati
 }
 
 /// All columns, in order. A new version of the schema adds columns at the end.
-pub const COLUMNS: [Column; 67] = [
+pub const COLUMNS: [Column; 68] = [
     column("schema", Kind::Integer, false, "Version of this schema."),
     column(
         "run_id",
@@ -193,10 +193,38 @@ pub const COLUMNS: [Column; 67] = [
          tables made before the call count, and so do results that a library allocates anew while it \
          still holds those of the call before.",
     ),
+    column(
+        "canary_ns",
+        Kind::Integer,
+        true,
+        "Time of one pass of the canary, a loop that never changes, before and after the measurement, in \
+         nanoseconds: when it differs from that of another run, so does the machine.",
+    ),
+];
+
+/// The columns of `samples.csv`, in order. A row is one timed slice.
+pub const SAMPLES: [Column; 11] = [
+    column("run_id", Kind::Text, false, "As in records.csv."),
+    column("problem", Kind::Text, false, "As in records.csv."),
+    column("fill", Kind::Text, false, "As in records.csv."),
+    column("seed", Kind::Integer, false, "As in records.csv."),
+    column("backend", Kind::Text, false, "As in records.csv."),
+    column("threads", Kind::Integer, false, "As in records.csv."),
+    column("cache", Kind::Text, false, "As in records.csv."),
+    column(
+        "slice",
+        Kind::Integer,
+        false,
+        "Number of the slice, from 0, in the order measured. Slices with the same number on different \
+         backends were neighbours in time.",
+    ),
+    column("iterations", Kind::Integer, false, "Iterations in the slice."),
+    column("ns", Kind::Integer, false, "Time of the whole slice, in nanoseconds."),
+    column("clean", Kind::Flag, false, "Whether nothing is known to have disturbed it."),
 ];
 
 /// The columns of each version of the schema: the first so many.
-const VERSIONS: [(u32, usize); 3] = [(1, 62), (2, 66), (SCHEMA_VERSION, COLUMNS.len())];
+const VERSIONS: [(u32, usize); 4] = [(1, 62), (2, 66), (3, 67), (SCHEMA_VERSION, COLUMNS.len())];
 
 /// The version whose header has so many columns, and these: the present one where none has.
 pub(crate) fn version_with(columns: usize) -> (u32, &'static [Column]) {
@@ -209,6 +237,37 @@ pub(crate) fn version_with(columns: usize) -> (u32, &'static [Column]) {
 #[must_use]
 pub fn position(name: &str) -> Option<usize> {
     COLUMNS.iter().position(|column| column.name == name)
+}
+
+/// The columns of both files as a Markdown document: `reports/schema/columns.md`.
+#[must_use]
+pub fn document() -> String {
+    let mut out = String::from(
+        "# The files of a run\n\n\
+         Made from `reports/src/columns.rs` by `cargo run -p touchstone-reports --example schema`; do not \
+         edit.\n\nA run is a directory with `records.csv`, a row for each case, backend, thread count and \
+         cache state, `samples.csv`, a row for each timed slice, and `environment.toml`, the machine and \
+         the software. Both tables are CSV as RFC 4180 has it, in UTF-8, with a header. An empty cell is a \
+         value that does not exist, never zero; NaN and infinities are `NaN`, `inf` and `-inf`. \
+         `--format json` prints the columns of `records.csv` as one object per line, as \
+         [record.schema.json](record.schema.json) says.\n\n",
+    );
+    let versions: Vec<_> = VERSIONS.iter().map(|(version, count)| format!("{version} has {count}")).collect();
+    out.push_str(&format!(
+        "A new version of the schema adds columns at the end, and all earlier ones are read: version {} \
+         columns. Up to version 2 `samples.csv` had no `clean`.\n",
+        versions.join(", ")
+    ));
+    for (file, columns) in [("records.csv", &COLUMNS[..]), ("samples.csv", &SAMPLES[..])] {
+        out.push_str(&format!("\n## {file}\n\n| column | holds | meaning |\n|---|---|---|\n"));
+        for Column { name, kind, optional, meaning } in columns {
+            let empty = if *optional { ", or nothing" } else { "" };
+            let words = kind.expected();
+            let meaning = meaning.replace('|', "\\|");
+            out.push_str(&format!("| `{name}` | {words}{empty} | {meaning} |\n"));
+        }
+    }
+    out
 }
 
 /// A JSON Schema (2020-12) of one line written by [`crate::export::write_json_lines`].

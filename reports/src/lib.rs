@@ -6,6 +6,7 @@
 //! pictures.
 #![forbid(unsafe_code)]
 
+pub mod baseline;
 mod bootstrap;
 pub mod classes;
 pub mod columns;
@@ -17,6 +18,7 @@ pub mod export;
 mod fields;
 pub mod grid;
 pub mod growth;
+pub mod history;
 pub mod html;
 pub mod lead;
 pub mod markdown;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::status::Status;
 
 /// The version written into the first column of every row.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
 
 /// The outcome of one case on one backend with one thread count and one cache state.
 ///
@@ -154,6 +154,9 @@ pub struct Record {
     /// Memory that one call needs beyond its operands and results, in bytes.
     #[serde(default)]
     pub extra_memory: Option<u64>,
+    /// Time of one pass of the canary around the measurement, in nanoseconds.
+    #[serde(default)]
+    pub canary_ns: Option<u64>,
 }
 
 /// What makes two rows the same measurement: used to resume, to merge and to compare runs.

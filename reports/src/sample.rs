@@ -2,22 +2,21 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::columns::SAMPLES;
 use crate::record::{Record, RowKey};
 
-/// The columns of `samples.csv`, in order.
-pub const SAMPLE_COLUMNS: [&str; 11] = [
-    "run_id",
-    "problem",
-    "fill",
-    "seed",
-    "backend",
-    "threads",
-    "cache",
-    "slice",
-    "iterations",
-    "ns",
-    "clean",
-];
+/// The names of the columns of `samples.csv`, in order.
+pub const SAMPLE_COLUMNS: [&str; SAMPLES.len()] = names();
+
+const fn names() -> [&'static str; SAMPLES.len()] {
+    let mut names = [""; SAMPLES.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = SAMPLES[i].name;
+        i += 1;
+    }
+    names
+}
 
 /// The first so many were all that runs of version 2 of the schema wrote.
 pub(crate) const SAMPLE_COLUMNS_BEFORE: usize = 10;

@@ -16,6 +16,12 @@
 //! | `problems` | texts of problems and cases go around unchanged, and garbage is refused |
 //! | `devices` | what is absent says why; the CUDA launcher starts nothing that does not fit |
 //! | `gate`, `gate_statistics` | the regression gate names what is slower, and nothing else |
+//! | `baseline` | accuracy is what the committed baseline says; what is worse is named |
+//! | `criterion` | what `cargo bench` left is a report too |
+//! | `damage` | a damaged run is refused with the place, and nothing is written |
+//! | `formats` | what `--format json` prints is what the schema says |
+//! | `recorded` | the README's tables and pictures are those of the recorded run |
+//! | `scale_out` | shards make the same report as one run; the worked examples work |
 //! | `command_line`, `usage` | the commands do what their help says; bad input is one clear line |
 //!
 //! A test that executed nothing fails: [`Tally::finish`] sees to it.

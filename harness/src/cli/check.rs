@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 
+use super::baseline::{Held, SUITES};
 use super::explore::{self, Exploring};
 use super::invariants;
 use super::output::{Format, print};
@@ -19,6 +20,11 @@ use crate::timing::Effort;
 /// Every element of every result is held against its own error bound; guard zones, inputs and a
 /// second run are checked as well. Exits with 2 when anything is wrong that no known issue
 /// explains.
+///
+/// A baseline holds the accuracy of an earlier day: with `--baseline reports/baseline.csv` the run
+/// also fails when a case has lost its verdict or its contract, when its error has grown towards its
+/// bound, or when it is gone. After an intended change, `--accept` writes the file anew and shows
+/// what changes in it.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -27,8 +33,10 @@ pub(super) struct Arguments {
     exploring: Exploring,
     /// Judge properties that need no oracle instead: rows that sum to one, keys that may be permuted,
     /// a future that may change. Prints a table; keeps no records
-    #[arg(long, conflicts_with_all = ["out", "format"])]
+    #[arg(long, conflicts_with_all = ["out", "format", "baseline"])]
     invariants: bool,
+    #[command(flatten)]
+    held: Held,
     #[command(flatten)]
     keeping: Keeping,
     /// Output format
@@ -49,9 +57,11 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
         let out = arguments.keeping.out.as_deref();
         return explore::run(random, selection, out, arguments.format, registry);
     }
-    let threads = selection.who.one_thread_count()?;
+    let baseline = arguments.held.read(selection)?;
+    // Libraries compute differently with more threads: a baseline is for one.
+    let threads = if baseline.is_some() { 1 } else { selection.who.one_thread_count()? };
     let plan = Plan {
-        cases: selection.cases(&["smoke"], false)?,
+        cases: selection.cases(SUITES, false)?,
         backends: selection.who.backends(&registry(threads), Backends::Every)?,
         threads: vec![threads],
         timing: false,
@@ -62,5 +72,11 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
     let keeping = arguments.keeping.out.as_deref().map(|out| (out, arguments.keeping.resume));
     let (compared, verdict) = carry_out(&plan, registry, &selection.who.known_issues()?, None, keeping)?;
     print(&compared.records, None, arguments.format, false)?;
-    Ok(verdict)
+    match baseline {
+        Some(baseline) if verdict != Verdict::Interrupted => {
+            let worse = baseline.hold(&compared.records, selection, arguments.format)?;
+            Ok(if worse { Verdict::Wrong } else { verdict })
+        }
+        _ => Ok(verdict),
+    }
 }

@@ -4,6 +4,7 @@
 //! complaints go to standard error.
 
 mod audit;
+mod baseline;
 mod bench;
 mod check;
 mod compare;
@@ -12,6 +13,7 @@ mod dump;
 mod eval;
 mod explore;
 mod gate;
+mod history;
 mod invariants;
 mod list;
 mod node_tests;
@@ -56,6 +58,7 @@ enum Command {
     Compare(compare::Arguments),
     Report(report::Arguments),
     Diff(diff::Arguments),
+    History(history::Arguments),
     Gate(gate::Arguments),
     Repro(repro::Arguments),
     Eval(eval::Arguments),
@@ -115,6 +118,7 @@ pub fn run(registry: impl Fn(usize) -> Registry + Sync) -> ExitCode {
         Command::Compare(arguments) => compare::run(&arguments, registry),
         Command::Report(arguments) => report::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
+        Command::History(arguments) => history::run(&arguments),
         Command::Gate(arguments) => gate::run(&arguments),
         Command::Repro(arguments) => repro::run(&arguments, registry),
         Command::Eval(arguments) => eval::run(&arguments, registry),

@@ -5,21 +5,23 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 use touchstone_reports::plot::{Palette, overview};
-use touchstone_reports::store::write_whole;
+use touchstone_reports::store::{merge, write_whole};
 use touchstone_reports::summary::Summary;
 use touchstone_reports::{
-    Environment, Evidence, Record, Rivals, grid, html, markdown, read_records, read_samples,
+    Environment, Evidence, Record, Rivals, SampleRow, grid, html, markdown, read_records, read_samples,
 };
 
 use super::Verdict;
 use super::output::{Format, print};
+use crate::criterion;
 
 /// Make tables and pages from records
 ///
-/// Takes run directories and records.csv files, several at once for a run in shards.
+/// Takes run directories and records.csv files, several at once for a run in shards, and the
+/// directory that `cargo bench` leaves, which is target/criterion.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Run directories or records.csv files
+    /// Run directories or records.csv files, or target/criterion
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// Write the page to this file
@@ -48,8 +50,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
-    let records = read_records(&arguments.runs)?;
-    let samples = read_samples(&arguments.runs)?;
+    let (records, samples) = read(&arguments.runs)?;
     let rivals = Rivals::of(&records, &samples, arguments.subject.as_deref())?;
     let environment = Environment::beside(&arguments.runs[0])?;
     if let Some(path) = &arguments.html {
@@ -67,6 +68,25 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     }
     print(&records, rivals.as_ref(), arguments.format, !arguments.brief)?;
     Ok(Verdict::Ok)
+}
+
+/// Records and samples of runs, and of what `cargo bench` left.
+fn read(paths: &[PathBuf]) -> anyhow::Result<(Vec<Record>, Vec<SampleRow>)> {
+    let (benched, recorded): (Vec<PathBuf>, Vec<PathBuf>) =
+        paths.iter().cloned().partition(|path| criterion::is_criterion(path));
+    let mut tables = Vec::new();
+    let samples = read_samples(&recorded)?;
+    if !recorded.is_empty() {
+        tables.push(read_records(&recorded)?);
+    }
+    for path in &benched {
+        let benches = criterion::read(path).context("cannot read what cargo bench left")?;
+        if !benches.others.is_empty() {
+            eprintln!("left out, as no problem of ours: {}", benches.others.join(", "));
+        }
+        tables.push(benches.records);
+    }
+    Ok((merge(tables), samples))
 }
 
 fn write_plots(records: &[Record], environment: Option<&Environment>, dir: &Path) -> anyhow::Result<()> {

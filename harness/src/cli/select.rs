@@ -1,6 +1,7 @@
 //! Which cases, which backends, how many threads.
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -177,8 +178,30 @@ impl Selection {
         default: &[&str],
         only_timed: bool,
     ) -> anyhow::Result<Vec<(String, SuiteCase)>> {
-        let default: Vec<String> = default.iter().map(|name| name.to_string()).collect();
-        let suites = if self.suite.is_empty() { &default } else { &self.suite };
+        let mut cases = self.whole(default, only_timed)?;
+        if let Some(Shard { k, n }) = self.shard {
+            cases = cases.into_iter().skip(k - 1).step_by(n).collect();
+        }
+        if cases.is_empty() {
+            let what = if only_timed { "timed case" } else { "case" };
+            bail!("no {what} of {} matches the filters", self.suites(default).join(", "));
+        }
+        for (_, suite_case) in &cases {
+            ensure_it_fits(&suite_case.case)?;
+        }
+        Ok(cases)
+    }
+
+    fn suites(&self, default: &[&str]) -> Vec<String> {
+        match self.suite.is_empty() {
+            true => default.iter().map(ToString::to_string).collect(),
+            false => self.suite.clone(),
+        }
+    }
+
+    /// The cases of every shard.
+    fn whole(&self, default: &[&str], only_timed: bool) -> anyhow::Result<Vec<(String, SuiteCase)>> {
+        let suites = &self.suites(default);
         self.check_operations()?;
         let mut cases: Vec<(String, SuiteCase)> = Vec::new();
         for name in suites {
@@ -192,17 +215,30 @@ impl Selection {
                 }
             }
         }
-        if let Some(Shard { k, n }) = self.shard {
-            cases = cases.into_iter().skip(k - 1).step_by(n).collect();
-        }
-        if cases.is_empty() {
-            let what = if only_timed { "timed case" } else { "case" };
-            bail!("no {what} of {} matches the filters", suites.join(", "));
-        }
-        for (_, suite_case) in &cases {
-            ensure_it_fits(&suite_case.case)?;
-        }
         Ok(cases)
+    }
+
+    /// The texts of all cases asked for, whatever the shard.
+    pub(super) fn every_case(&self, default: &[&str]) -> anyhow::Result<HashSet<String>> {
+        Ok(self
+            .whole(default, false)?
+            .into_iter()
+            .map(|(_, suite_case)| suite_case.case.to_string())
+            .collect())
+    }
+
+    /// Whether a case of a suite is asked for, be it there or not. A text that is no case
+    /// any more is.
+    pub(super) fn asks_for(&self, default: &[&str], suite: &str, case: &str) -> bool {
+        let is_chosen = self.suites(default).iter().any(|name| {
+            // A suite in a file has its name without the ending.
+            Path::new(name).file_stem().is_some_and(|stem| stem == suite)
+        });
+        let is_wanted = match case.parse() {
+            Ok(case) => self.wants(&SuiteCase { case, timed: Vec::new() }, false),
+            Err(_) => true,
+        };
+        is_chosen && is_wanted
     }
 
     /// Refuses operations that do not exist.

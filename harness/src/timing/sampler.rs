@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use rand_core::{RngCore, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+use super::canary::canary;
 use super::statistics::{MIN_ROUNDS, Ratio, Summary, below};
 use crate::machine::{CpuTicks, cpu_mhz, load_average};
 
@@ -197,16 +198,30 @@ pub struct Health {
     pub mhz: Option<f64>,
     /// Processor time stolen by the hypervisor meanwhile, in percent.
     pub steal_percent: Option<f64>,
+    /// Time of one pass of the [`canary`] in nanoseconds, the median of those before and after.
+    pub canary_ns: Option<u64>,
+}
+
+/// Passes of the canary before a measurement, and after it: about a millisecond in all.
+const CANARIES: usize = 5;
+
+fn canaries() -> [u64; CANARIES] {
+    std::array::from_fn(|_| u64::try_from(canary(1).as_nanos()).unwrap_or(u64::MAX))
 }
 
 impl Health {
     /// Does `work`, and says how the machine was meanwhile.
     pub fn around<T>(work: impl FnOnce() -> T) -> (T, Health) {
+        let mut passes = canaries().to_vec();
         let before = CpuTicks::now();
         let result = work();
         let steal_percent = before.zip(CpuTicks::now()).map(|(before, now)| now.steal_percent_since(before));
         let load = load_average().map(|[minute, ..]| minute);
-        (result, Health { load, mhz: cpu_mhz(), steal_percent })
+        let mhz = cpu_mhz();
+        passes.extend(canaries());
+        passes.sort_unstable();
+        let canary_ns = passes.get(passes.len() / 2).copied();
+        (result, Health { load, mhz, steal_percent, canary_ns })
     }
 }
 
