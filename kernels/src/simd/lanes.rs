@@ -189,16 +189,6 @@ pub trait Lanes: Copy + Send + Sync + std::fmt::Debug + 'static {
         self.load(&lanes)
     }
 
-    /// What cut off after eight significant bits is a, rounded to nearest there, ties away from zero.
-    /// A NaN may become a zero.
-    #[inline(always)]
-    fn bf16_nudge(self, a: Self::F) -> Self::F {
-        let mut lanes = [0.0; MAX_LANES];
-        self.store(&mut lanes, a);
-        lanes.iter_mut().for_each(|x| *x = f32::from_bits(x.to_bits().wrapping_add(0x8000)));
-        self.load(&lanes)
-    }
-
     /// Pairs of bf16 in the bits of each lane: that of `low`, cut off, in the lower half and that of
     /// `high` in the upper.
     #[inline(always)]

@@ -234,9 +234,6 @@ impl Lanes for Avx512 {
             let kept = _mm512_set1_epi32(0xffff_0000_u32 as i32);
             _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), kept))
         }
-        fn bf16_nudge(a: __m512) -> __m512 {
-            _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_set1_epi32(0x8000)))
-        }
         fn bf16_pair(low: __m512, high: __m512) -> __m512 {
             let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(low));
             // The odd half-lanes of high, the even ones of low.

@@ -1,10 +1,9 @@
 //! The two matrix products of a step over bf16, in tile registers.
 //!
-//! Q, K and V go in as they are. A weight is the sum of two bf16, its *parts*: the weight rounded to
-//! nearest, and what is left of it rounded again, so that they are off by at most 2⁻¹⁷ of it. That is
-//! 1/256 of what rounding the weight to bf16 would cost, and of what rounding the result does. Products
-//! of two bf16 are exact in f32. (A third part would make the weight exact, for half as many products
-//! again.)
+//! Q, K and V go in as they are. A weight is the sum of three bf16, its *parts*: the upper eight
+//! significant bits, the next eight and the rest, cut off and not rounded, so that their products with a
+//! value add up to that of the weight itself. Products of two bf16 are exact in f32, and so the result is
+//! as accurate as one by multiply-adds of f32.
 //!
 //! Tiles take subnormal numbers for zero, and so the values are scaled by [`VALUES`] and the weights by
 //! [`WEIGHTS`], powers of two that the result is divided by. What then still vanishes is below 2⁻¹⁵⁰ of
@@ -28,7 +27,7 @@ const VALUES: f32 = (1u64 << 40) as f32;
 const WEIGHTS: f32 = (1u64 << 24) as f32;
 
 /// Parts of a weight.
-const PARTS: usize = 2;
+const PARTS: usize = 3;
 
 /// Largest scale, and largest product of query and scale, with which 2⁻¹²⁶ is nothing in a score.
 const LARGEST: f32 = (1u64 << 60) as f32;
@@ -253,14 +252,11 @@ fn head_of<L: Lanes, T: Element>(lanes: L, x: &[T]) -> L::F {
     }
 }
 
-/// Writes the parts of two vectors as words, `pairs` rows apart. A NaN may come out as something else:
-/// it is in the sum of its row, too.
+/// Writes the parts of two vectors as words, `pairs` rows apart.
 #[inline(always)]
 fn pack_parts<L: Lanes>(lanes: L, mut low: L::F, mut high: L::F, pairs: usize, to: &mut [f32]) {
     for part in 0..PARTS {
-        let [near_low, near_high] = [lanes.bf16_nudge(low), lanes.bf16_nudge(high)];
-        lanes.store(&mut to[part * pairs * BLOCK..], lanes.bf16_pair(near_low, near_high));
-        low = lanes.sub(low, lanes.bf16_part(near_low));
-        high = lanes.sub(high, lanes.bf16_part(near_high));
+        lanes.store(&mut to[part * pairs * BLOCK..], lanes.bf16_pair(low, high));
+        (low, high) = (lanes.sub(low, lanes.bf16_part(low)), lanes.sub(high, lanes.bf16_part(high)));
     }
 }

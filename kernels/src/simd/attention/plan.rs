@@ -29,13 +29,11 @@ const SPLIT_KEYS: usize = 512;
 /// Floating-point operations below which a second thread costs more than it saves.
 const MIN_FLOPS: u64 = 1 << 20;
 
-/// Rows of a task, out of so many of each pair of batch and kv head: whole vectors, and as many for
-/// one task as for the next.
-fn rows(all: usize, pairs: usize, most: usize, vector: usize) -> usize {
-    let wanted = TASKS.div_ceil(pairs.max(1)).min(all / FEW_ROWS);
-    let vectors = all.div_ceil(vector);
-    let tasks = all.div_ceil(most).max(wanted).max(1);
-    vectors.div_ceil(tasks) * vector
+/// Rows of a task out of `all`, at most `most` and enough for `wanted` tasks where they are not too few:
+/// whole vectors, and as many for one task as for the next.
+fn rows(all: usize, most: usize, vector: usize, wanted: usize) -> usize {
+    let tasks = all.div_ceil(most).max(wanted.min(all / FEW_ROWS)).max(1);
+    all.div_ceil(vector).div_ceil(tasks) * vector
 }
 
 /// The cut of a problem.
@@ -60,8 +58,9 @@ impl Plan {
         let streams = group * spec.q_len <= STREAM_ROWS.min(isa.lanes().max(4));
         let queries = match packs {
             _ if streams => spec.q_len,
-            false => rows(group * spec.q_len, pairs, ROWS, isa.lanes()) / group,
-            true => rows(group * spec.q_len, pairs, PACKED_ROWS, BLOCK) / group,
+            false => rows(group * spec.q_len, ROWS, isa.lanes(), TASKS.div_ceil(pairs.max(1))) / group,
+            // Every task packs K and V: no more of them than there have to be.
+            true => rows(group * spec.q_len, PACKED_ROWS, BLOCK, 1) / group,
         };
         let queries = queries.max(1);
         let mut order: Vec<usize> = (0..spec.q_len.div_ceil(queries)).collect();

@@ -83,9 +83,6 @@ impl Kernel for Pairwise {
                 check("mul_add", lanes.mul_add(a, b, a), &|a, b| a.mul_add(b, a));
                 check("neg_mul_add", lanes.neg_mul_add(a, b, a), &|a, b| (-a).mul_add(b, a));
                 check("bf16_part", lanes.bf16_part(a), &|a, _| f32::from_bits(a.to_bits() & 0xffff_0000));
-                check("bf16_nudge", lanes.bf16_nudge(a), &|a, _| {
-                    f32::from_bits(a.to_bits().wrapping_add(0x8000))
-                });
                 check("bf16_pair", lanes.bf16_pair(a, b), &|a, b| {
                     f32::from_bits(a.to_bits() >> 16 | b.to_bits() & 0xffff_0000)
                 });
