@@ -100,12 +100,16 @@ impl Products {
         let (factor, largest) = (lanes.splat(scale.abs()), lanes.splat(LARGEST));
         let sign = lanes.splat(1f32.copysign(scale));
         let mut unfit = lanes.lt(largest, factor);
+        let mut rows = [None; BLOCK];
+        for (r, slot) in rows.iter_mut().enumerate() {
+            *slot = row(r);
+        }
         for first in (0..self.depth * 2).step_by(L::N) {
             let mut columns = [0.0; MAX_LANES * BLOCK];
             if first < depth {
                 let run = first..depth.min(first + L::N);
                 for lane in (0..BLOCK).step_by(L::N) {
-                    let row = |r: usize| row(lane + r).map(|row| &row[run.clone()]);
+                    let row = |r: usize| rows[lane + r].map(|row: &[T]| &row[run.clone()]);
                     to_columns(lanes, row, sign, run.len(), &mut columns[lane..], BLOCK);
                 }
             }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::dtype::Element;
 use crate::error::BackendError;
-use crate::op::attention::{Attention, Mask, MaskAxes};
+use crate::op::attention::{Attention, Causal, Mask, MaskAxes};
 use crate::operands::Inputs;
 
 /// The operands. Rows of a cache beyond kv_len are never handed out.
@@ -79,6 +79,12 @@ impl<'a, T: Element> Operands<'a, T> {
         let Range { start, end } = self.spec.key_range(i);
         let end = self.lengths.map_or(end, |lengths| end.min(lengths[b].max(0) as usize));
         start.min(end)..end
+    }
+
+    /// Whether nothing but a mask operand tells two queries of a batch entry apart.
+    pub(super) fn queries_alike(&self) -> bool {
+        let Attention { causal, window, .. } = *self.spec;
+        causal == Causal::None && window.is_none() && self.slopes.is_none() && self.sinks.is_none()
     }
 
     pub(super) fn has_mask(&self) -> bool {

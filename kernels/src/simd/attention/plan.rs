@@ -2,6 +2,7 @@
 //! number of threads, so that results do not depend on it.
 
 use super::Task;
+use super::product::strip_rows;
 use crate::op::{Attention, Spec};
 use crate::simd::isa::Isa;
 use crate::simd::tiles::BLOCK;
@@ -29,11 +30,16 @@ const SPLIT_KEYS: usize = 512;
 /// Floating-point operations below which a second thread costs more than it saves.
 const MIN_FLOPS: u64 = 1 << 20;
 
-/// Rows of a task out of `all`, at most `most` and enough for `wanted` tasks where they are not too few:
-/// whole vectors, and as many for one task as for the next.
-fn rows(all: usize, most: usize, vector: usize, wanted: usize) -> usize {
+/// Rows of a task out of `all`, in whole vectors: at most `most`, as many for one task as for the next,
+/// and enough for `wanted` tasks where they are not too few; then more if that saves strips, of which
+/// narrow ones cost nearly as much as full ones.
+fn rows(all: usize, most: usize, vector: usize, strip: usize, wanted: usize) -> usize {
     let tasks = all.div_ceil(most).max(wanted.min(all / FEW_ROWS)).max(1);
-    all.div_ceil(vector).div_ceil(tasks) * vector
+    let even = all.div_ceil(vector).div_ceil(tasks).max(1) * vector;
+    let enough = wanted.min(all.div_ceil(even));
+    let strips = |rows: usize| all / rows * rows.div_ceil(strip) + (all % rows).div_ceil(strip);
+    let cuts = (even..=most).step_by(vector).filter(|&rows| all.div_ceil(rows) >= enough);
+    cuts.min_by_key(|&rows| strips(rows)).unwrap_or(even)
 }
 
 /// The cut of a problem.
@@ -58,9 +64,12 @@ impl Plan {
         let streams = group * spec.q_len <= STREAM_ROWS.min(isa.lanes().max(4));
         let queries = match packs {
             _ if streams => spec.q_len,
-            false => rows(group * spec.q_len, ROWS, isa.lanes(), TASKS.div_ceil(pairs.max(1))) / group,
+            false => {
+                let wanted = TASKS.div_ceil(pairs.max(1));
+                rows(group * spec.q_len, ROWS, isa.lanes(), strip_rows(isa), wanted) / group
+            }
             // Every task packs K and V: no more of them than there have to be.
-            true => rows(group * spec.q_len, PACKED_ROWS, BLOCK, 1) / group,
+            true => rows(group * spec.q_len, PACKED_ROWS, BLOCK, BLOCK, 1) / group,
         };
         let queries = queries.max(1);
         let mut order: Vec<usize> = (0..spec.q_len.div_ceil(queries)).collect();
@@ -98,5 +107,24 @@ impl Plan {
             split,
         };
         (pair * self.tiles() + tile, task)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_are_even_unless_that_costs_strips() {
+        // 16 lanes, strips of 48 rows. Vectors of a task: 5 and 3 have one strip less than 4 and 4.
+        assert_eq!(rows(128, 96, 16, 48, 1), 80);
+        // 13 vectors are five strips as 5 + 5 + 3 and as 6 + 6 + 1.
+        assert_eq!(rows(197, 96, 16, 48, 2), 80);
+        assert_eq!(rows(512, 96, 16, 48, 1), 96);
+        // Never fewer tasks than wanted, unless their rows would be too few.
+        assert_eq!(rows(128, 96, 16, 48, 4), 32);
+        assert_eq!(rows(128, 96, 16, 48, 8), 32);
+        assert_eq!(rows(1, 96, 16, 48, 8), 16);
+        assert_eq!(rows(0, 96, 16, 48, 8), 16);
     }
 }

@@ -6,11 +6,25 @@
 //! 24 accumulators, 6×2 fills 16 with 12; both hide the latency of FMA, and neither needs K or V
 //! to be packed.
 
-use crate::simd::lanes::Lanes;
+use crate::simd::isa::Isa;
+use crate::simd::lanes::{Kernel, Lanes};
 
 /// Vectors of queries that are computed together.
 pub(super) const fn strip_vectors<L: Lanes>() -> usize {
     if L::REGISTERS >= 32 { 3 } else { 2 }
+}
+
+/// The same in rows, of an instruction set chosen at run time.
+pub(super) fn strip_rows(isa: Isa) -> usize {
+    struct Rows;
+    impl Kernel for Rows {
+        type Output = usize;
+        #[inline(always)]
+        fn run<L: Lanes>(self, _: L) -> usize {
+            strip_vectors::<L>() * L::N
+        }
+    }
+    isa.run(Rows)
 }
 
 /// Keys that are computed together.

@@ -245,7 +245,9 @@ impl Strip<'_> {
         self.o.fill(0.0);
         self.any = 0..0;
         self.all = 0..usize::MAX;
-        for lane in 0..self.rows.len() {
+        let rows = self.rows.len();
+        let different = if x.queries_alike() { rows.min(1) } else { rows };
+        for lane in 0..different {
             let (h, i) = task.head_and_query(self.rows.start + lane);
             let range = x.key_range(task.batch, i);
             let start = range.start.max(task.keys.start);
@@ -257,11 +259,20 @@ impl Strip<'_> {
             self.all = self.all.start.max(start)..self.all.end.min(end);
             self.any = hull(self.any.clone(), start..end);
         }
-        for lane in self.rows.len()..self.width {
-            // Lanes without a query see nothing.
-            (self.max[lane], self.sum[lane]) = (f32::NEG_INFINITY, 0.0);
-            (self.start[lane], self.end[lane]) = (0.0, 0.0);
-            (self.position[lane], self.slope[lane]) = (0.0, 0.0);
+        // Lanes without a query see nothing.
+        let unused = [f32::NEG_INFINITY, 0.0, 0.0, 0.0, 0.0, 0.0];
+        let lanes = [
+            &mut self.max,
+            &mut self.sum,
+            &mut self.start,
+            &mut self.end,
+            &mut self.position,
+            &mut self.slope,
+        ];
+        for (lanes, unused) in lanes.into_iter().zip(unused) {
+            let first = lanes[0];
+            lanes[different..rows].fill(first);
+            lanes[rows..self.width].fill(unused);
         }
     }
 

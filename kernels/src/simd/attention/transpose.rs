@@ -45,11 +45,15 @@ pub(super) fn to_columns<'a, L: Lanes, T: Element>(
     columns: &mut [f32],
     stride: usize,
 ) {
+    let mut rows = [None; MAX_LANES];
+    for (r, slot) in rows.iter_mut().enumerate().take(L::N) {
+        *slot = row(r);
+    }
     for c in (0..width).step_by(L::N) {
         let n = L::N.min(width - c);
         let mut block = [lanes.splat(0.0); MAX_LANES];
-        for (r, vector) in block.iter_mut().enumerate().take(L::N) {
-            if let Some(row) = row(r) {
+        for (vector, row) in block.iter_mut().zip(rows).take(L::N) {
+            if let Some(row) = row {
                 let x = &row[c..c + n];
                 let x = if n == L::N { lanes.load_as(x) } else { lanes.load_partial(x, 0.0) };
                 *vector = lanes.mul(factor, x);

@@ -57,30 +57,35 @@ pub(crate) fn gelu<L: Lanes>(lanes: L, x: L::F) -> Scaled<L::F> {
     let m = lanes.max(lanes.splat(-20.0), x);
     let a = lanes.min(lanes.splat(20.0), lanes.abs(m));
 
-    let denominator = lanes.add(lanes.splat(4.0), a);
-    let t = lanes.div(one, denominator);
-    let s = lanes.mul(lanes.sub(a, lanes.splat(NORMAL_TAIL_CENTRE)), t);
-    let tail = lanes.mul(t, polynomial(lanes, s, NORMAL_TAIL));
-    // The relative error of t: what the sum lost (Dekker), and what the quotient lost.
-    let lost = lanes.sub(a, lanes.sub(denominator, lanes.splat(4.0)));
-    let t_low = lanes.neg_mul_add(t, lost, lanes.neg_mul_add(t, denominator, one));
-    // −a²/2 in two parts: an error in it enters the result a²/2 times as large. The second part
-    // takes along the error of t, which is as good as one of the exponent.
+    // Below zero the result is −g·p(s)·e^(−a²/2) with g = a/(a + 4), of which s is a linear function:
+    // what an error of g does to the one factor, the other takes back to a tenth in the far tail.
+    let g = lanes.div(a, lanes.add(lanes.splat(4.0), a));
+    let quarter = lanes.splat(NORMAL_TAIL_CENTRE / 4.0);
+    let s = lanes.mul_sub(g, lanes.add(one, quarter), quarter);
+    // Above, Φ(−a) comes without the factor a: 1/(a + 4) = (1 − g)/4.
+    let negative = lanes.lt(x, zero);
+    let factor = lanes.select(negative, g, lanes.neg_mul_add(g, lanes.splat(0.25), lanes.splat(0.25)));
+    let tail = lanes.mul(factor, polynomial(lanes, s, NORMAL_TAIL));
+    // −a²/2 in two parts: an error in it enters the result a²/2 times as large.
     let minus_half_a = lanes.mul(a, lanes.splat(-0.5));
     let exponent = lanes.mul(minus_half_a, a);
-    let low = lanes.add(lanes.mul_sub(minus_half_a, a, exponent), t_low);
+    let low = lanes.mul_sub(minus_half_a, a, exponent);
     let (u, n) = exp_m1_split(lanes, exponent, Some(low));
     let r = lanes.mul_add(tail, u, tail);
 
     // Φ(a) = 1 − Φ(−a).
     let above = lanes.sub(one, lanes.shift(r, lanes.max(lanes.splat(-100.0), n)));
-    let negative = lanes.lt(x, zero);
     let r = lanes.select(negative, r, above);
     let n = lanes.select(negative, n, zero);
+    let factor = lanes.select(negative, lanes.splat(-1.0), m);
 
     let centre = lanes.mul_add(m, polynomial(lanes, lanes.mul(m, m), NORMAL_CENTRE), half);
     let small = lanes.lt(a, half);
-    Scaled { m, r: lanes.select(small, centre, r), n: lanes.select(small, zero, n) }
+    Scaled {
+        m: lanes.select(small, m, factor),
+        r: lanes.select(small, centre, r),
+        n: lanes.select(small, zero, n),
+    }
 }
 
 /// erf, in pieces that grow with the distance from where it bends.

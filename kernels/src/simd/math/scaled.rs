@@ -6,7 +6,7 @@ use crate::simd::lanes::Lanes;
 /// a subnormal with three bits left. r is normal and at most 2, n integral, from −450 to 0.
 #[derive(Clone, Copy)]
 pub(crate) struct Scaled<F> {
-    /// The linear factor: x, limited where the result has long been zero.
+    /// The linear factor: x, limited where the result has long been zero; or a sign, where r has x in it.
     pub(super) m: F,
     pub(super) r: F,
     pub(super) n: F,

@@ -63,7 +63,8 @@ fn rates() {
     }
     for dtype in ["f32", "bf16"] {
         for problem in [
-            "h=1 lq=128 d=64",
+            "h=12 lq=64 d=64",
+            "h=12 lq=128 d=64",
             "h=12 lq=197 d=64",
             "h=4 lq=512 d=64",
             "h=4 lq=512 d=64 causal=bottom_right",
