@@ -1,15 +1,13 @@
 //! Every case on every backend: check, measure what passed, record.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+mod workers;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
-use touchstone_kernels::{Backend, BackendId, Declaration, DevicePeaks, Inputs, Registry, Support};
+use touchstone_kernels::{Backend, BackendId, Declaration, Inputs, Registry, Support};
 use touchstone_reports::{Record, RowKey, RunWriter, Status, StoreError};
 
-use crate::accelerator::sensors_of;
 use crate::agreement::judge;
 use crate::case::Case;
 use crate::check::{check, explained, weigh};
@@ -17,13 +15,16 @@ use crate::known::KnownIssues;
 use crate::machine::Caches;
 use crate::oracle::{self, Expected};
 use crate::outcome::{Measurement, OnDevice, Outcome};
+use crate::progress;
 use crate::recording::{Place, Run, Who};
 use crate::safeguard::Safeguards;
 use crate::suite::SuiteCase;
-use crate::timing::memory::RETURNING;
-use crate::timing::protocol::{Preparation, Request, Response};
+use crate::timing::protocol::Preparation;
 use crate::timing::sampler::Subject;
-use crate::timing::{DriverError, Effort, Health, Launch, Readiness, Samples, Worker, sample};
+use crate::timing::{DriverError, Effort, Health, Readiness, Samples, Worker, sample};
+
+use self::workers::Workers;
+pub use self::workers::device_peaks;
 
 /// What is to be compared.
 #[derive(Clone, Debug)]
@@ -47,10 +48,6 @@ pub struct Plan {
 
 /// What speed-ups are against when nobody says otherwise: what most users run today.
 pub const REFERENCES: [&str; 3] = ["libtorch/cpu", "candle/cpu", "naive"];
-
-/// Longest time for one answer of a worker: preparing a rotation of large tensors, or one
-/// iteration of the slowest kernel on the largest case of a suite.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A comparison while it runs.
 pub struct Comparison<'a> {
@@ -88,7 +85,7 @@ impl Comparison<'_> {
             stopped: false,
         };
         let mut workers = Workers::default();
-        let bar = progress(plan.cases.len());
+        let bar = progress::over_cases(plan.cases.len());
         for (suite, suite_case) in &plan.cases {
             if self.stop.load(Ordering::Relaxed) {
                 compared.stopped = true;
@@ -415,107 +412,6 @@ fn failed(error: &DriverError) -> Outcome {
         DriverError::Timeout { .. } => Outcome::Timeout { message },
         _ => Outcome::Error { message },
     }
-}
-
-/// Workers that live on from case to case: starting one costs a tenth of a second, loading
-/// libtorch a whole one.
-#[derive(Default)]
-struct Workers {
-    timed: HashMap<(BackendId, usize), Box<Worker>>,
-    /// Those whose memory is measured.
-    weighed: HashMap<(BackendId, usize), Box<Worker>>,
-}
-
-impl Workers {
-    fn take(&mut self, backend: &BackendId, threads: usize) -> Result<Box<Worker>, DriverError> {
-        match self.timed.remove(&(backend.clone(), threads)) {
-            Some(worker) => Ok(worker),
-            None => Workers::start(backend, threads, &[]),
-        }
-    }
-
-    fn start(backend: &BackendId, threads: usize, env: &[(&str, &str)]) -> Result<Box<Worker>, DriverError> {
-        // The worker is this program, whoever has built it around the harness. Linux's own link to it
-        // still leads there when a build has meanwhile replaced the file.
-        let link = PathBuf::from("/proc/self/exe");
-        let exe = if link.exists() { link } else { std::env::current_exe().unwrap_or(link) };
-        let args =
-            ["worker", "--backend", backend.as_str(), "--threads", &threads.to_string()].map(String::from);
-        let mut launch = Launch::new(exe, args, threads);
-        launch.timeout = PATIENCE;
-        launch.env = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        let mut worker = Worker::spawn(&launch)?;
-        if let Some(sensors) = sensors_of(backend) {
-            worker.watch(sensors);
-        }
-        Ok(Box::new(worker))
-    }
-
-    /// Keeps a worker that still answers.
-    fn give_back(&mut self, backend: &BackendId, threads: usize, mut worker: Box<Worker>) {
-        if worker.release().is_ok() {
-            self.timed.insert((backend.clone(), threads), worker);
-        }
-    }
-
-    /// The memory that one call needs beyond its operands and results, from a worker of its own: a
-    /// figure beside the time, without which the row is complete.
-    fn extra_memory(&mut self, backend: &BackendId, threads: usize, case: &Case) -> Option<u64> {
-        let key = (backend.clone(), threads);
-        let kept = self.weighed.remove(&key).map(Ok);
-        let mut worker = kept.unwrap_or_else(|| Workers::start(backend, threads, &RETURNING)).ok()?;
-        let extra = worker.extra_memory(case).ok()?;
-        self.weighed.insert(key, worker);
-        extra
-    }
-}
-
-/// The rates of each device that one of `backends` runs on, by the name of the device: the best of
-/// what their libraries reach there, each in a worker. Beside them stands what went wrong.
-pub fn device_peaks(
-    registry: &Registry,
-    backends: &[BackendId],
-) -> (BTreeMap<String, DevicePeaks>, Vec<DriverError>) {
-    let mut devices = BTreeMap::new();
-    let mut problems = Vec::new();
-    for backend in backends.iter().filter_map(|id| registry.find(id.as_str())) {
-        let info = backend.info();
-        if info.is_on_cpu() || backend.id().is_choice() {
-            continue;
-        }
-        let asked = Workers::default()
-            .take(backend.id(), info.threads)
-            .and_then(|mut worker| worker.request(&Request::Peaks));
-        match asked {
-            Ok(Response::Peaks(peaks)) => {
-                let known: DevicePeaks = devices.get(&info.device).copied().unwrap_or(peaks);
-                devices.insert(info.device, known.best_of(peaks));
-            }
-            Ok(_) => {}
-            Err(error) => problems.push(error),
-        }
-    }
-    (devices, problems)
-}
-
-/// A bar with the time to come, on standard error, where that is a terminal.
-pub(crate) fn progress(cases: usize) -> ProgressBar {
-    bar(cases as u64, "{bar:24} {pos}/{len} cases, {eta} to go  {wide_msg}")
-}
-
-/// A bar for work that is no number of cases.
-pub(crate) fn progress_in_percent(work: u64) -> ProgressBar {
-    bar(work, "{bar:24} {percent} %, {eta} to go  {wide_msg}")
-}
-
-fn bar(work: u64, template: &str) -> ProgressBar {
-    let bar = ProgressBar::new(work);
-    let style = ProgressStyle::with_template(template);
-    if let Ok(style) = style {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(250));
-    bar
 }
 
 /// Whether any row makes the run fail.

@@ -29,6 +29,7 @@ pub mod machine;
 pub mod onnx;
 pub mod oracle;
 pub mod outcome;
+pub(crate) mod progress;
 pub mod recording;
 pub mod safeguard;
 pub mod selftest;

@@ -18,8 +18,9 @@ const NARROWEST: usize = 60;
 /// Room for the first column when a wide grid is split: enough for most problem texts in two or
 /// three lines.
 const FIRST_COLUMN: usize = 20;
-/// Room for a figure and its interval (`0.985–1.02`), with the padding of two.
-const FIGURE_COLUMN: usize = 13;
+/// Room for what stands below a figure: its interval (`0.985–1.02`), its contract (`componentwise`); with
+/// the padding of two.
+const FIGURE_COLUMN: usize = 15;
 
 /// How to draw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,13 +11,13 @@ use touchstone_reports::words::number;
 
 use super::output::plain;
 use super::{Verdict, stop_on_ctrl_c};
-use crate::comparison::progress;
+use crate::progress;
 use crate::selftest::{self, Audited, LOOSE, Mistake, Specimen};
 use crate::suite::SuiteCase;
 
 /// Audits the bounds by all variants, prints the table and writes it with a picture.
 pub(super) fn run(variants: &[Specimen], cases: &[SuiteCase], out: Option<&Path>) -> anyhow::Result<Verdict> {
-    let bar = progress(cases.len());
+    let bar = progress::over_cases(cases.len());
     let audited = selftest::audit(
         variants,
         cases,

@@ -15,8 +15,8 @@ use super::invariants::Random;
 use super::output::{Format, plain, print};
 use super::select::{Backends, Selection};
 use super::{MakeRegistry, Verdict, stop_on_ctrl_c};
-use crate::comparison::progress;
 use crate::explore::{Finding, Observer, Plan, Shrunk, Tally, explore, shrink_first};
+use crate::progress;
 use crate::recording::{Place, Run, Who};
 
 /// Random problems instead of those of suites.
@@ -83,7 +83,7 @@ pub(super) fn run(
     let keeper = Keeper::new(&registry, out, &plan)?;
     let stop = stop_on_ctrl_c();
     eprintln!("exploring {} problems, --seed {seed}", plan.indices.count());
-    let bar = progress(plan.indices.count() as usize);
+    let bar = progress::over_cases(plan.indices.count() as usize);
     let shown = Mutex::new(0);
     let observer = Observer {
         found: &|finding| {

@@ -11,8 +11,8 @@ use super::output::plain;
 use super::select::{Backends, Selection};
 use super::{MakeRegistry, Verdict, stop_on_ctrl_c};
 use crate::case::Case;
-use crate::comparison::progress;
 use crate::invariants::{Invariant, Judged, Survey, all, judge};
+use crate::progress;
 
 /// Random cases: how many, and their seed.
 pub(super) type Random = Option<(u64, u64)>;
@@ -27,7 +27,7 @@ pub(super) fn run(random: Random, selection: &Selection, registry: MakeRegistry)
     let (invariants, stop) = (all(), stop_on_ctrl_c());
     crate::timing::configure_threads(threads)?;
     let survey = |count: u64, case: &(dyn Fn(u64) -> Option<Case> + Sync)| {
-        let bar = progress(count as usize);
+        let bar = progress::over_cases(count as usize);
         let done = || bar.inc(1);
         let survey = Survey::of(&invariants, &backends, (count, case), &known, threads, &done, stop);
         bar.finish_and_clear();

@@ -13,7 +13,7 @@ use super::explore::Exploring;
 use super::output::plain;
 use super::select::processors;
 use super::{Verdict, audit, stop_on_ctrl_c};
-use crate::comparison::progress;
+use crate::progress;
 use crate::selftest::{self, Need, Score, Specimen};
 
 /// Prove on this machine that the checker can tell wrong kernels from right ones
@@ -94,7 +94,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     if arguments.audit {
         return audit::run(&variants, &cases, arguments.out.as_deref());
     }
-    let bar = progress(cases.len());
+    let bar = progress::over_cases(cases.len());
     let score = selftest::run(
         &faults,
         &variants,

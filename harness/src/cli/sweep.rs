@@ -13,7 +13,7 @@ use touchstone_reports::words::number;
 use super::output::plain;
 use super::select::{Backends, Who};
 use super::{MakeRegistry, Verdict, stop_on_ctrl_c};
-use crate::comparison::progress_in_percent;
+use crate::progress;
 use crate::sweep::{Arguments as Numbers, FUNCTIONS, Missing, Swept, sweep};
 
 /// Find the largest error of point-wise functions in ULP, over every number or a sample
@@ -68,7 +68,7 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
             arguments.dtype.iter().map(|&dtype| (*function, Numbers::new(dtype, stride), dtype))
         })
         .collect();
-    let bar = progress_in_percent(jobs.iter().map(|(_, numbers, _)| numbers.count()).sum());
+    let bar = progress::in_percent(jobs.iter().map(|(_, numbers, _)| numbers.count()).sum());
     let stop = stop_on_ctrl_c();
     let mut lines = Vec::new();
     let mut done = 0;

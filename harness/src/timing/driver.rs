@@ -1,5 +1,7 @@
 //! A worker process, seen from the driver.
 
+mod error;
+
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use touchstone_kernels::{Outputs, Problem};
 
-use super::exchange::{self, ExchangeError};
+pub use self::error::DriverError;
+use super::exchange;
 use super::protocol::{Greeting, Preparation, ProtocolError, Request, Response};
 use super::sampler::Subject;
 use crate::accelerator::{DeviceHealth, Sensors, Throttle};
@@ -69,87 +72,6 @@ const ALLOCATOR: [(&str, &str); 2] =
 /// Keeps NVIDIA's libraries from rounding the operands of products of f32 to 19 bits (TF32), and
 /// numbers devices as their sensors do.
 const CUDA: [(&str, &str); 2] = [("NVIDIA_TF32_OVERRIDE", "0"), ("CUDA_DEVICE_ORDER", "PCI_BUS_ID")];
-
-/// What can go wrong with a worker.
-#[derive(Debug, thiserror::Error)]
-pub enum DriverError {
-    /// It cannot be started.
-    #[error("{exe}: cannot be started: {source}")]
-    Spawn {
-        /// The executable.
-        exe: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// It said something that is not of the protocol. It has been killed.
-    #[error("{worker}: {source}")]
-    Protocol {
-        /// Its backend, or its executable before the greeting.
-        worker: String,
-        /// What does not fit.
-        source: ProtocolError,
-    },
-    /// It answered, but not to what was asked. It has been killed.
-    #[error("{worker}: '{response}' is no answer to '{request}'")]
-    Answer {
-        /// Its backend.
-        worker: String,
-        /// What was asked.
-        request: String,
-        /// What it said.
-        response: String,
-    },
-    /// It did not answer in time. It has been killed.
-    #[error("{worker}: no answer to '{request}' within {} s", .timeout.as_secs_f64())]
-    Timeout {
-        /// Its backend, or its executable before the greeting.
-        worker: String,
-        /// What was asked.
-        request: String,
-        /// The time it had.
-        timeout: Duration,
-    },
-    /// It ended.
-    #[error("{worker}: died of '{request}' ({status}){}", tail(.stderr))]
-    Died {
-        /// Its backend, or its executable before the greeting.
-        worker: String,
-        /// What was asked.
-        request: String,
-        /// How it ended.
-        status: String,
-        /// The end of what it wrote to standard error.
-        stderr: String,
-    },
-    /// It refused a request, and lives on.
-    #[error("{worker}: {message}")]
-    Refused {
-        /// Its backend.
-        worker: String,
-        /// Why.
-        message: String,
-    },
-    /// Its results cannot be read.
-    #[error("{worker}: {source}")]
-    Outputs {
-        /// Its backend.
-        worker: String,
-        /// What is wrong with them.
-        source: ExchangeError,
-    },
-    /// There is no place for its results.
-    #[error("{worker}: no temporary directory for results: {source}")]
-    Directory {
-        /// Its backend.
-        worker: String,
-        /// What the system says.
-        source: std::io::Error,
-    },
-}
-
-fn tail(stderr: &str) -> String {
-    if stderr.is_empty() { String::new() } else { format!("; its last words:\n{stderr}") }
-}
 
 /// What a worker says to a case.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,6 +17,9 @@ use crate::op::{Rope, RopeStyle};
 use crate::operands::Inputs;
 use crate::problem::Problem;
 
+/// Bytes between the vector at hand and the one that is asked for in advance.
+const AHEAD: usize = 2048;
+
 /// Cosines and sines, one row of rotary_dim/2 for each position.
 type Tables = (Vec<f32>, Vec<f32>);
 
@@ -131,6 +134,10 @@ fn rotate_half<L: Lanes, T: Element>(lanes: L, cosines: &[f32], sines: &[f32], x
     for i in vector_starts::<L>(half) {
         let pair = (lanes.load_as(&a[i..]), lanes.load_as(&b[i..]));
         let (a, b) = rotate(lanes, pair, lanes.load(&cosines[i..]), lanes.load(&sines[i..]));
+        for (x, out) in [(&x[i..], &out_a[i..]), (&x[half + i..], &out_b[i..])] {
+            lanes.prefetch_ahead(x, AHEAD);
+            lanes.prefetch_to_write(out, AHEAD);
+        }
         lanes.store_as(&mut out_a[i..], a);
         lanes.store_as(&mut out_b[i..], b);
     }
@@ -161,6 +168,10 @@ fn rotate_interleaved<L: Lanes, T: Element>(
     }
     for i in vector_starts::<L>(half) {
         let (x, out) = (&x[2 * i..], &mut out[2 * i..]);
+        for line in [0, L::N] {
+            lanes.prefetch_ahead(&x[line..], AHEAD);
+            lanes.prefetch_to_write(&out[line..], AHEAD);
+        }
         let pair = lanes.deinterleave(lanes.load_as(x), lanes.load_as(&x[L::N..]));
         let (a, b) = rotate(lanes, pair, lanes.load(&cosines[i..]), lanes.load(&sines[i..]));
         let (a, b) = lanes.interleave(a, b);

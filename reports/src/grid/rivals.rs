@@ -78,10 +78,16 @@ fn class_grid(rivals: &Rivals<'_>, conditions: &Conditions) -> Grid {
     if rivals.unclassified() > 0 {
         note.push_str(&format!(" Cases in no class: {}.", rivals.unclassified()));
     }
+    let missing = missing.iter().filter(|class| class.goal.is_some());
+    let missing: Vec<_> =
+        missing.map(|class| format!("{} ({})", class.class.name, class.width.as_str())).collect();
+    if !missing.is_empty() {
+        note.push_str(&format!(" Goals without a case here: {}.", missing.join("; ")));
+    }
     let title = format!("{} against its fastest rival, {}", rivals.subject, conditions.words());
     let mut grid = Grid::new(title, note, headings);
     grid.threads = Some(conditions.threads);
-    grid.rows = measured.iter().chain(&missing).map(class_row).collect();
+    grid.rows = measured.iter().map(class_row).collect();
     grid
 }
 

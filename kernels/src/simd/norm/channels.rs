@@ -2,7 +2,7 @@
 //! instance norm.
 
 use super::moments::Moments;
-use super::normal::{Affine, Normal, Step, load_at, map, normalize};
+use super::normal::{Affine, Normal, Step, Traffic, load_at, map, normalize};
 use super::rows::PAST_CACHES;
 use crate::dtype::Element;
 use crate::error::BackendError;
@@ -66,12 +66,14 @@ impl<T: Element> Kernel for Groups<'_, T> {
             let first = (self.first + g) % self.groups * self.channels;
             if self.spatial == 1 {
                 let affine = self.affine.each(first, self.channels);
-                normalize(lanes, &normal, affine, x, out, self.past_caches);
+                normalize(lanes, &normal, affine, x, out, Traffic::of(x, self.past_caches));
                 continue;
             }
+            // What is read next is the next group, not the next channel.
+            let traffic = Traffic::of(x, self.past_caches);
             let runs = x.chunks_exact(self.spatial).zip(out.chunks_exact_mut(self.spatial));
             for (c, (x, out)) in runs.enumerate() {
-                normalize(lanes, &normal, self.affine.of(first + c), x, out, self.past_caches);
+                normalize(lanes, &normal, self.affine.of(first + c), x, out, traffic);
             }
         }
         lanes.fence();
@@ -160,6 +162,49 @@ impl<T: Element> Kernel for ChannelMoments<'_, T> {
     }
 }
 
+/// A channel of a batch norm that is trained: its moments to come, and its part of the result, a run
+/// for each sample.
+struct Channel<'a, T> {
+    moments: Moments,
+    out: Vec<&'a mut [T]>,
+}
+
+/// Batch norm of some channels of [N, C, spatial], from channel `first` on: the moments of one, and
+/// then its result while it is still in a cache.
+struct Channels<'a, 'b, T> {
+    x: &'a [T],
+    first: usize,
+    count: usize,
+    spatial: usize,
+    channels: &'a mut [Channel<'b, T>],
+    eps: f32,
+    affine: ChannelAffine<'a, T>,
+    past_caches: bool,
+}
+
+impl<T: Element> Kernel for Channels<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let (count, spatial) = (self.count, self.spatial);
+        for (i, channel) in self.channels.iter_mut().enumerate() {
+            let c = self.first + i;
+            let run = |n: usize| &self.x[(n * count + c) * spatial..][..spatial];
+            let samples = channel.out.len();
+            channel.moments = Moments::of(lanes, (0..samples).map(run), samples * spatial);
+            let normal = Normal::new(&channel.moments, self.eps);
+            for (n, out) in channel.out.iter_mut().enumerate() {
+                // The next sample of this channel is far away, but the next channel of this sample is not.
+                let x = run(n);
+                let traffic = Traffic::of(x, self.past_caches);
+                normalize(lanes, &normal, self.affine.of(c), x, out, traffic);
+            }
+        }
+        lanes.fence();
+    }
+}
+
 /// The element-wise step of batch norm on some runs of `spatial` elements, of channels
 /// `first`, `first` + 1, … modulo C.
 struct ChannelRuns<'a, T> {
@@ -180,7 +225,8 @@ impl<T: Element> Kernel for ChannelRuns<'_, T> {
         let runs = self.x.chunks_exact(self.spatial).zip(self.out.chunks_exact_mut(self.spatial));
         for (n, (x, out)) in runs.enumerate() {
             let c = (self.first + n) % self.normals.len();
-            normalize(lanes, &self.normals[c], self.affine.of(c), x, out, self.past_caches);
+            let traffic = Traffic::of(x, self.past_caches);
+            normalize(lanes, &self.normals[c], self.affine.of(c), x, out, traffic);
         }
         lanes.fence();
     }
@@ -222,7 +268,7 @@ impl<T: Element> Kernel for Samples<'_, T> {
         let channels = self.statistics[0].len();
         let out = std::mem::take(&mut self.out);
         for (x, out) in self.x.chunks_exact(channels).zip(out.chunks_exact_mut(channels)) {
-            map(lanes, x, out, self.past_caches, &self);
+            map(lanes, x, out, Traffic::of(x, self.past_caches), &self);
         }
         lanes.fence();
     }
@@ -244,11 +290,36 @@ pub(super) fn batch_norm<T: Element>(
         .map(|(mean, var)| Moments::known(mean.to_f32() as f64, var.to_f32() as f64))
         .collect();
 
-    if spec.mode == BatchNormMode::Train {
+    let past_caches = size_of_val(x) >= PAST_CACHES;
+    let train = spec.mode == BatchNormMode::Train;
+    let at_once = train && spatial >= MAX_LANES && !x.is_empty();
+    if train {
         let bands = engine.threads.worth(x.len()).min(channels);
-        engine.threads.runs(&mut moments, bands, |first, moments| {
-            engine.isa.run(ChannelMoments { x, dims, first, moments });
-        });
+        if at_once {
+            let of = |moments: &Moments| Channel { moments: *moments, out: Vec::with_capacity(batch) };
+            let mut parts: Vec<Channel<T>> = moments.iter().map(of).collect();
+            for (n, run) in outputs.slice_mut::<T>("out")?.chunks_exact_mut(spatial).enumerate() {
+                parts[n % channels].out.push(run);
+            }
+            engine.threads.runs(&mut parts, bands, |first, parts| {
+                let (count, eps) = (channels, spec.eps);
+                engine.isa.run(Channels {
+                    x,
+                    first,
+                    count,
+                    spatial,
+                    channels: parts,
+                    eps,
+                    affine,
+                    past_caches,
+                });
+            });
+            moments = parts.into_iter().map(|part| part.moments).collect();
+        } else {
+            engine.threads.runs(&mut moments, bands, |first, moments| {
+                engine.isa.run(ChannelMoments { x, dims, first, moments });
+            });
+        }
         let n = (batch * spatial) as f64;
         let m = spec.momentum as f64;
         let updated =
@@ -263,12 +334,11 @@ pub(super) fn batch_norm<T: Element>(
         }
     }
 
-    if x.is_empty() {
+    if x.is_empty() || at_once {
         return Ok(());
     }
     let normals: Vec<Normal> = moments.iter().map(|moments| Normal::new(moments, spec.eps)).collect();
     let out = outputs.slice_mut::<T>("out")?;
-    let past_caches = size_of_val(x) >= PAST_CACHES;
     if spatial == 1 && channels >= MAX_LANES {
         let part = |part: fn(&Normal) -> f32| normals.iter().map(part).collect::<Vec<f32>>();
         let (mean, low, rstd) = (part(|n| n.mean), part(|n| n.mean_low), part(|n| n.rstd));

@@ -30,9 +30,24 @@ pub(super) enum Affine<'a, T> {
     One { weight: f32, bias: f32 },
 }
 
-/// Largest run, in bytes, that is fetched while the one before it is worked on: with that one and its
-/// result it fits into an L1 cache.
-const NEXT: usize = 14 << 10;
+/// Farthest place, in bytes, that is fetched while a run is worked on: what lies between stays in L2.
+const FARTHEST: usize = 64 << 10;
+
+/// How a run goes through the caches.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Traffic {
+    /// Bytes to the place that will be read in the same order when this run is done.
+    pub(super) ahead: usize,
+    /// Whether the result is written past the caches.
+    pub(super) past_caches: bool,
+}
+
+impl Traffic {
+    /// Of elements that are followed by as many others, such as a row by a row.
+    pub(super) fn of<T>(x: &[T], past_caches: bool) -> Self {
+        Traffic { ahead: size_of_val(x), past_caches }
+    }
+}
 
 /// What becomes of the elements of a run, a vector at a time.
 ///
@@ -49,19 +64,18 @@ pub(super) fn map<L: Lanes, T: Element>(
     lanes: L,
     x: &[T],
     out: &mut [T],
-    past_caches: bool,
+    traffic: Traffic,
     step: &impl Step<L>,
 ) {
-    let next = size_of_val(x);
     let mut from = x.chunks_exact(L::N);
     let mut to = out.chunks_exact_mut(L::N);
     let mut i = 0;
     for (x, out) in from.by_ref().zip(to.by_ref()) {
-        if next <= NEXT {
-            lanes.prefetch_ahead(x, next);
+        if traffic.ahead <= FARTHEST {
+            lanes.prefetch_ahead(x, traffic.ahead);
         }
         let y = step.apply(lanes, i, lanes.load_as(x));
-        if past_caches {
+        if traffic.past_caches {
             lanes.stream_as(out, y);
         } else {
             lanes.store_as(out, y);
@@ -151,16 +165,16 @@ pub(super) fn normalize<L: Lanes, T: Element>(
     affine: Affine<T>,
     x: &[T],
     out: &mut [T],
-    past_caches: bool,
+    traffic: Traffic,
 ) {
     let unit = Unit::new(lanes, normal);
     match affine {
         Affine::Each { weight, bias } => {
-            map(lanes, x, out, past_caches, &Each { unit, weight, bias });
+            map(lanes, x, out, traffic, &Each { unit, weight, bias });
         }
         Affine::One { weight, bias } => {
             let (weight, bias) = (lanes.splat(weight), lanes.splat(bias));
-            map(lanes, x, out, past_caches, &One { unit, weight, bias });
+            map(lanes, x, out, traffic, &One { unit, weight, bias });
         }
     }
 }

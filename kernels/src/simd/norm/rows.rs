@@ -1,7 +1,7 @@
 //! Normalizations of contiguous rows: layer and rms norm.
 
 use super::moments::{Moments, mean_square};
-use super::normal::{Affine, Normal, Step, load_at, map, normalize};
+use super::normal::{Affine, Normal, Step, Traffic, load_at, map, normalize};
 use crate::dtype::{DType, Element};
 use crate::error::BackendError;
 use crate::op::{LayerNorm, RmsNorm};
@@ -30,7 +30,14 @@ impl<T: Element> Kernel for LayerRows<'_, T> {
     fn run<L: Lanes>(self, lanes: L) {
         for (x, out) in self.x.chunks_exact(self.width).zip(self.out.chunks_exact_mut(self.width)) {
             let moments = Moments::of(lanes, std::iter::once(x), self.width);
-            normalize(lanes, &Normal::new(&moments, self.eps), self.affine, x, out, self.past_caches);
+            normalize(
+                lanes,
+                &Normal::new(&moments, self.eps),
+                self.affine,
+                x,
+                out,
+                Traffic::of(x, self.past_caches),
+            );
         }
         lanes.fence();
     }
@@ -100,7 +107,7 @@ impl<T: Element> Kernel for RmsRows<'_, T> {
         for (x, out) in self.x.chunks_exact(self.width).zip(self.out.chunks_exact_mut(self.width)) {
             let rstd = 1.0 / (mean_square(lanes, x) + spec.eps as f64).sqrt();
             let step = RmsStep { rstd: lanes.splat(rstd as f32), offset, weight, rounded };
-            map(lanes, x, out, past_caches, &step);
+            map(lanes, x, out, Traffic::of(x, past_caches), &step);
         }
         lanes.fence();
     }

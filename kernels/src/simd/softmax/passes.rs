@@ -21,6 +21,9 @@ const NOTHING: f32 = 104.0;
 /// it costs more than it gives.
 pub(super) const AHEAD: usize = 2048;
 
+/// Terms that are added in one lane before the sum is compensated.
+pub(super) const DEPTH: usize = 8;
+
 /// What the exponentials of a row are relative to. In a vector, one for each lane.
 #[derive(Clone, Copy)]
 pub(super) struct Pivot<F> {
@@ -169,7 +172,6 @@ impl<L: Lanes, V: Variant> Passes<L, V> {
         x: &[T],
         mut keep: impl FnMut(usize, usize, L::F),
     ) -> f64 {
-        const DEPTH: usize = 8;
         let lanes = self.lanes;
         let zero = lanes.splat(0.0);
         let mut sum = Sum::zero(lanes);

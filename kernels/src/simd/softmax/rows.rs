@@ -1,9 +1,13 @@
 //! Softmax along the last axis: all lanes hold neighbours of one row.
 
-use super::passes::{AHEAD, Parts, Passes, Pivot, read, write};
+use super::passes::{AHEAD, DEPTH, Parts, Passes, Pivot, read, write};
 use super::{BLOCK, Pass, Variant, kept_in, larger};
 use crate::dtype::Element;
 use crate::simd::lanes::Lanes;
+use crate::simd::sum::Sum;
+
+/// Elements of the longest rows of which several in different passes fit into L2.
+const FLIGHT: usize = 4 * BLOCK;
 
 /// Whole rows.
 pub(super) struct Rows<'a, T> {
@@ -17,7 +21,7 @@ impl<T: Element> Pass for Rows<'_, T> {
 
     #[inline(always)]
     fn run<L: Lanes, V: Variant>(self, passes: Passes<L, V>) {
-        if self.len <= BLOCK { self.in_flight(passes) } else { self.one_by_one(passes) }
+        if self.len <= FLIGHT { self.in_flight(passes) } else { self.one_by_one(passes) }
     }
 }
 
@@ -29,6 +33,142 @@ struct Unfinished<'a, F, T> {
     parts: Parts<F>,
 }
 
+/// Rows in different passes, side by side. The slices are of the same length, or empty where they are
+/// not needed.
+struct Flight<'a, T> {
+    /// First pass.
+    ahead: &'a [T],
+    /// Second pass, and where its exponentials are kept.
+    x: &'a [T],
+    kept: &'a mut [f32],
+    /// Last pass: the row, its exponentials and its result.
+    last: &'a [T],
+    before: &'a [f32],
+    out: &'a mut [T],
+}
+
+impl<'a, T> Flight<'a, T> {
+    /// The next `n` places. They are cut off together, so that nothing is left to be checked for each
+    /// vector.
+    #[inline(always)]
+    fn take<V: Variant, const LAST: bool>(&mut self, n: usize) -> Flight<'a, T> {
+        Flight {
+            ahead: cut(&mut self.ahead, n),
+            x: cut(&mut self.x, n),
+            kept: if V::LOG { &mut [] } else { cut_mut(&mut self.kept, n) },
+            last: if V::LOG && LAST { cut(&mut self.last, n) } else { &[] },
+            before: if LAST && !V::LOG { cut(&mut self.before, n) } else { &[] },
+            out: if LAST { cut_mut(&mut self.out, n) } else { &mut [] },
+        }
+    }
+}
+
+#[inline(always)]
+fn cut<'a, T>(from: &mut &'a [T], n: usize) -> &'a [T] {
+    let (head, rest) = from.split_at(n);
+    *from = rest;
+    head
+}
+
+#[inline(always)]
+fn cut_mut<'a, T>(from: &mut &'a mut [T], n: usize) -> &'a mut [T] {
+    let (head, rest) = std::mem::take(from).split_at_mut(n);
+    *from = rest;
+    head
+}
+
+/// What the passes of a flight need to know.
+struct Passing<F> {
+    /// Of the row in the second pass.
+    pivot: Pivot<F>,
+    /// Of the row in the last pass.
+    last: (Pivot<F>, Parts<F>),
+    /// The maximum so far, of the row in the first pass.
+    max: F,
+}
+
+impl<F: Copy> Passing<F> {
+    /// One vector of each row, from place `i` on. Returns its exponentials.
+    #[inline(always)]
+    fn vector<L: Lanes<F = F>, V: Variant, T: Element, const LAST: bool>(
+        &mut self,
+        passes: Passes<L, V>,
+        rows: &mut Flight<T>,
+        i: usize,
+        count: usize,
+    ) -> F {
+        let lanes = passes.lanes;
+        let e = passes.exponential(&self.pivot, read(lanes, &rows.x[i..], count));
+        if !V::LOG {
+            write(lanes, &mut rows.kept[i..], count, e);
+        }
+        if LAST {
+            let (pivot, parts) = &self.last;
+            let y = if V::LOG {
+                passes.difference(pivot, *parts, read(lanes, &rows.last[i..], count))
+            } else {
+                passes.quotient(*parts, read(lanes, &rows.before[i..], count))
+            };
+            lanes.prefetch_to_write(&rows.out[i..], AHEAD);
+            write(lanes, &mut rows.out[i..], count, y);
+        }
+        lanes.prefetch_ahead(&rows.ahead[i..], AHEAD);
+        let scaled = passes.scaled(read(lanes, &rows.ahead[i..], count));
+        let lowest = lanes.splat(f32::NEG_INFINITY);
+        let scaled = if count == L::N { scaled } else { lanes.select(lanes.first(count), scaled, lowest) };
+        self.max = lanes.max(scaled, self.max);
+        e
+    }
+
+    /// All of the rows. Returns the sum of the exponentials.
+    #[inline(always)]
+    fn all<L: Lanes<F = F>, V: Variant, T: Element, const LAST: bool>(
+        &mut self,
+        passes: Passes<L, V>,
+        mut rows: Flight<T>,
+    ) -> f64 {
+        let mut sum = 0.0;
+        while !rows.x.is_empty() {
+            let block = rows.take::<V, LAST>(rows.x.len().min(BLOCK));
+            sum += self.block::<L, V, T, LAST>(passes, block);
+        }
+        sum
+    }
+
+    /// A block of the rows.
+    #[inline(always)]
+    fn block<L: Lanes<F = F>, V: Variant, T: Element, const LAST: bool>(
+        &mut self,
+        passes: Passes<L, V>,
+        mut rows: Flight<T>,
+    ) -> f64 {
+        let lanes = passes.lanes;
+        let zero = lanes.splat(0.0);
+        let mut sum = Sum::zero(lanes);
+        while !rows.x.is_empty() {
+            let mut group = rows.take::<V, LAST>(rows.x.len().min(4 * DEPTH * L::N));
+            let mut sums = [zero; 4];
+            while group.x.len() >= 4 * L::N {
+                let mut four = group.take::<V, LAST>(4 * L::N);
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    let e = self.vector::<L, V, T, LAST>(passes, &mut four, i * L::N, L::N);
+                    *sum = lanes.add(*sum, e);
+                }
+            }
+            for sum in &mut sums {
+                let count = group.x.len().min(L::N);
+                if count > 0 {
+                    let mut one = group.take::<V, LAST>(count);
+                    let e = self.vector::<L, V, T, LAST>(passes, &mut one, 0, count);
+                    *sum = lanes.add(*sum, lanes.select(lanes.first(count), e, zero));
+                }
+            }
+            sum.add(lanes, lanes.add(lanes.add(sums[0], sums[1]), lanes.add(sums[2], sums[3])));
+        }
+        sum.total(lanes)
+    }
+}
+
 impl<T: Element> Rows<'_, T> {
     /// Rows of which four fit into a cache: while the exponentials of one are computed, the row before
     /// is finished and the maximum of the row after the next is found, vector by vector.
@@ -38,7 +178,6 @@ impl<T: Element> Rows<'_, T> {
     #[inline(always)]
     fn in_flight<L: Lanes, V: Variant>(self, passes: Passes<L, V>) {
         let lanes = passes.lanes;
-        let lowest = lanes.splat(f32::NEG_INFINITY);
         let kept_len = if V::LOG { 0 } else { self.len };
         let (mut kept, mut before) = (vec![0.0; kept_len], vec![0.0; kept_len]);
         let rows = self.x.chunks_exact(self.len);
@@ -50,32 +189,21 @@ impl<T: Element> Rows<'_, T> {
         let mut unfinished: Option<Unfinished<L::F, T>> = None;
         for (x, out) in rows.zip(self.out.chunks_exact_mut(self.len)) {
             let pivot = Pivot::new(lanes, lanes.splat(maxima[0]));
-            let after_next = ahead.next().unwrap_or(x);
-            let mut max = lowest;
-            let sum = passes.block_sum_with(
-                &pivot,
-                x,
-                #[inline(always)]
-                |start, count, e| {
-                    if !V::LOG {
-                        write(lanes, &mut kept[start..], count, e);
-                    }
-                    if let Some(row) = &mut unfinished {
-                        let y = if V::LOG {
-                            passes.difference(&row.pivot, row.parts, read(lanes, &row.x[start..], count))
-                        } else {
-                            passes.quotient(row.parts, read(lanes, &before[start..], count))
-                        };
-                        lanes.prefetch_to_write(&row.out[start..], AHEAD);
-                        write(lanes, &mut row.out[start..], count, y);
-                    }
-                    lanes.prefetch_ahead(&after_next[start..], AHEAD);
-                    let scaled = passes.scaled(read(lanes, &after_next[start..], count));
-                    let scaled =
-                        if count == L::N { scaled } else { lanes.select(lanes.first(count), scaled, lowest) };
-                    max = lanes.max(scaled, max);
-                },
-            );
+            let ahead = ahead.next().unwrap_or(x);
+            let max = lanes.splat(f32::NEG_INFINITY);
+            let (sum, max) = match unfinished.take() {
+                None => {
+                    let flight = Flight { ahead, x, kept: &mut kept, last: &[], before: &[], out: &mut [] };
+                    let mut passing = Passing { pivot, last: (pivot, Parts::splat(lanes, 0.0)), max };
+                    (passing.all::<L, V, T, false>(passes, flight), passing.max)
+                }
+                Some(row) => {
+                    let flight =
+                        Flight { ahead, x, kept: &mut kept, last: row.x, before: &before, out: row.out };
+                    let mut passing = Passing { pivot, last: (row.pivot, row.parts), max };
+                    (passing.all::<L, V, T, true>(passes, flight), passing.max)
+                }
+            };
             unfinished = Some(Unfinished { x, out, pivot, parts: passes.finish(&pivot, sum) });
             maxima = [maxima[1], lanes.reduce_max(max)];
             std::mem::swap(&mut kept, &mut before);

@@ -1,0 +1,98 @@
+//! The worker processes of a comparison.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use touchstone_kernels::{BackendId, DevicePeaks, Registry};
+
+use crate::accelerator::sensors_of;
+use crate::case::Case;
+use crate::timing::memory::RETURNING;
+use crate::timing::protocol::{Request, Response};
+use crate::timing::{DriverError, Launch, Worker};
+
+/// Longest time for one answer of a worker: preparing a rotation of large tensors, or one
+/// iteration of the slowest kernel on the largest case of a suite.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Workers that live on from case to case: starting one costs a tenth of a second, loading
+/// libtorch a whole one.
+#[derive(Default)]
+pub(super) struct Workers {
+    timed: HashMap<(BackendId, usize), Box<Worker>>,
+    /// Those whose memory is measured.
+    weighed: HashMap<(BackendId, usize), Box<Worker>>,
+}
+
+impl Workers {
+    pub(super) fn take(&mut self, backend: &BackendId, threads: usize) -> Result<Box<Worker>, DriverError> {
+        match self.timed.remove(&(backend.clone(), threads)) {
+            Some(worker) => Ok(worker),
+            None => Workers::start(backend, threads, &[]),
+        }
+    }
+
+    fn start(backend: &BackendId, threads: usize, env: &[(&str, &str)]) -> Result<Box<Worker>, DriverError> {
+        // The worker is this program, whoever has built it around the harness. Linux's own link to it
+        // still leads there when a build has meanwhile replaced the file.
+        let link = PathBuf::from("/proc/self/exe");
+        let exe = if link.exists() { link } else { std::env::current_exe().unwrap_or(link) };
+        let args =
+            ["worker", "--backend", backend.as_str(), "--threads", &threads.to_string()].map(String::from);
+        let mut launch = Launch::new(exe, args, threads);
+        launch.timeout = PATIENCE;
+        launch.env = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let mut worker = Worker::spawn(&launch)?;
+        if let Some(sensors) = sensors_of(backend) {
+            worker.watch(sensors);
+        }
+        Ok(Box::new(worker))
+    }
+
+    /// Keeps a worker that still answers.
+    pub(super) fn give_back(&mut self, backend: &BackendId, threads: usize, mut worker: Box<Worker>) {
+        if worker.release().is_ok() {
+            self.timed.insert((backend.clone(), threads), worker);
+        }
+    }
+
+    /// The memory that one call needs beyond its operands and results, from a worker of its own: a
+    /// figure beside the time, without which the row is complete.
+    pub(super) fn extra_memory(&mut self, backend: &BackendId, threads: usize, case: &Case) -> Option<u64> {
+        let key = (backend.clone(), threads);
+        let kept = self.weighed.remove(&key).map(Ok);
+        let mut worker = kept.unwrap_or_else(|| Workers::start(backend, threads, &RETURNING)).ok()?;
+        let extra = worker.extra_memory(case).ok()?;
+        self.weighed.insert(key, worker);
+        extra
+    }
+}
+
+/// The rates of each device that one of `backends` runs on, by the name of the device: the best of
+/// what their libraries reach there, each in a worker. Beside them stands what went wrong.
+pub fn device_peaks(
+    registry: &Registry,
+    backends: &[BackendId],
+) -> (BTreeMap<String, DevicePeaks>, Vec<DriverError>) {
+    let mut devices = BTreeMap::new();
+    let mut problems = Vec::new();
+    for backend in backends.iter().filter_map(|id| registry.find(id.as_str())) {
+        let info = backend.info();
+        if info.is_on_cpu() || backend.id().is_choice() {
+            continue;
+        }
+        let asked = Workers::default()
+            .take(backend.id(), info.threads)
+            .and_then(|mut worker| worker.request(&Request::Peaks));
+        match asked {
+            Ok(Response::Peaks(peaks)) => {
+                let known: DevicePeaks = devices.get(&info.device).copied().unwrap_or(peaks);
+                devices.insert(info.device, known.best_of(peaks));
+            }
+            Ok(_) => {}
+            Err(error) => problems.push(error),
+        }
+    }
+    (devices, problems)
+}
