@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Engine;
-use super::lanes::{Kernel, Lanes};
+use super::lanes::{AHEAD, Kernel, Lanes};
 use crate::backend::Prepared;
 use crate::dtype::Element;
 use crate::error::BackendError;
@@ -16,9 +16,6 @@ use crate::op::rope::RopeTables;
 use crate::op::{Rope, RopeStyle};
 use crate::operands::Inputs;
 use crate::problem::Problem;
-
-/// Bytes between the vector at hand and the one that is asked for in advance.
-const AHEAD: usize = 2048;
 
 /// Cosines and sines, one row of rotary_dim/2 for each position.
 type Tables = (Vec<f32>, Vec<f32>);

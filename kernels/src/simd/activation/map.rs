@@ -6,7 +6,7 @@
 
 use super::functions::{Function, Gate, Gated};
 use crate::dtype::{DType, Element};
-use crate::simd::lanes::{Kernel, Lanes};
+use crate::simd::lanes::{AHEAD, Kernel, Lanes};
 use crate::simd::math::{Loaded, Pieces};
 
 /// `out = f(x)` of M variables.
@@ -56,10 +56,6 @@ fn load<L: Lanes, T: Element, const M: usize>(lanes: L, x: [&[T]; M], start: usi
     }
     vectors
 }
-
-/// Bytes between the vector at hand and the one that is asked for in advance. The prefetchers of the
-/// hardware stop at a page and learn each one anew; out of cache this saves up to a fifth.
-const AHEAD: usize = 2048;
 
 /// `out = f(x)` as far as whole vectors go.
 #[inline(always)]

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use super::Variant;
 use crate::dtype::{DType, Element};
-use crate::simd::lanes::Lanes;
+use crate::simd::lanes::{AHEAD, Lanes};
 use crate::simd::math;
 use crate::simd::sum::Sum;
 
@@ -15,11 +15,6 @@ const BIAS: f32 = 27.0;
 /// How far below the maximum an element counts for nothing: e^-104 = 2^-150.04 is less than half the
 /// smallest subnormal, and times 2^BIAS still a normal number, 2^-124 or more.
 const NOTHING: f32 = 104.0;
-
-/// Bytes between the vector at hand and the one that is asked for in advance, in the first pass to be
-/// read and in the second to be written. Out of cache this saves up to a third; in the last pass
-/// it costs more than it gives.
-pub(super) const AHEAD: usize = 2048;
 
 /// Terms that are added in one lane before the sum is compensated.
 pub(super) const DEPTH: usize = 8;

@@ -1,9 +1,9 @@
 //! Softmax along the last axis: all lanes hold neighbours of one row.
 
-use super::passes::{AHEAD, DEPTH, Parts, Passes, Pivot, read, write};
+use super::passes::{DEPTH, Parts, Passes, Pivot, read, write};
 use super::{BLOCK, Pass, Variant, kept_in, larger};
 use crate::dtype::Element;
-use crate::simd::lanes::Lanes;
+use crate::simd::lanes::{AHEAD, Lanes};
 use crate::simd::sum::Sum;
 
 /// Elements of the longest rows of which several in different passes fit into L2.
