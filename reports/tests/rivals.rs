@@ -189,9 +189,12 @@ fn goals_are_met_missed_or_not_measured_and_all_are_said() {
 
     let [grid] = &grid::rival_classes(&rivals)[..] else { panic!("one set of conditions") };
     let goals = |text: &str| grid.rows.iter().filter(|row| row.cells[4].text == text).count();
+    assert_eq!((goals("met"), goals("short"), grid.rows.len()), (1, 2, 3));
+    let (_, missing) = grid.note.split_once("Goals without a case here: ").unwrap();
+    assert!(missing.contains("gated units (f16, bf16)"), "{missing}");
     let point = &against(&rivals).unwrap().points[0];
-    assert_eq!((goals("met"), goals("short")), (1, 2));
-    assert!(point.ends_with(&format!("1 met, 2 short, {} not measured", goals("not measured"))), "{point}");
+    let missing = missing.split("; ").count();
+    assert!(point.ends_with(&format!("1 met, 2 short, {missing} not measured")), "{point}");
     let short = grid.rows.iter().find(|row| row.cells[4].text == "short").unwrap();
     assert_eq!(short.cells[4].tone, Tone::Bad);
     assert!(short.cells[5].text.starts_with("1.10× against candle/cpu"), "{short:?}");
