@@ -64,7 +64,8 @@ impl Recorded {
 
     /// What the gate decides from them; every round has to be asked for.
     fn decide(mut self) -> (Decision, Vec<String>) {
-        let decision = decide(&mut self, self.cases.len(), &Rules::default()).unwrap();
+        let cases = self.cases.len();
+        let decision = decide(&mut self, cases, &Rules::default()).unwrap();
         assert!(self.rounds.is_empty(), "{} rounds more than the gate asks for", self.rounds.len());
         let slower = decision.slower().map(|case| self.cases[case].clone()).collect();
         (decision, slower)
