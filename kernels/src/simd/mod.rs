@@ -14,6 +14,7 @@
 
 mod activation;
 mod attention;
+mod cut;
 pub mod isa;
 pub mod lanes;
 #[cfg(target_arch = "x86_64")]

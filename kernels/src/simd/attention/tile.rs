@@ -16,6 +16,7 @@ use super::rules::{QueryLanes, Rules};
 use super::transpose::{to_columns, to_rows};
 use super::{Buffer, Partial, Task, hull, reserve};
 use crate::dtype::{DType, Element};
+use crate::simd::cut::cut_mut;
 use crate::simd::lanes::{Kernel, Lanes, MAX_LANES};
 use crate::simd::tiles::{BLOCK, Tiles};
 
@@ -90,7 +91,7 @@ impl<T: Element> Kernel for Tile<'_, '_, T> {
             // Two strips of two vectors, rather than three and one.
             let left = padded - first;
             let width = if left == 4 * L::N { 2 * L::N } else { left }.min(strip);
-            let mut piece = || take(&mut per_lane, width);
+            let mut piece = || cut_mut(&mut per_lane, width);
             let mut strip = Strip {
                 rows: first..(first + width).min(task.rows()),
                 width,
@@ -100,8 +101,8 @@ impl<T: Element> Kernel for Tile<'_, '_, T> {
                 end: piece(),
                 position: piece(),
                 slope: piece(),
-                q: take(&mut q, query_words(width)),
-                o: take(&mut o, width * v_dim),
+                q: cut_mut(&mut q, query_words(width)),
+                o: cut_mut(&mut o, width * v_dim),
                 any: 0..0,
                 all: 0..0,
             };
@@ -194,13 +195,6 @@ impl<T: Element> Kernel for Tile<'_, '_, T> {
         }
         Some(())
     }
-}
-
-/// The first `len` elements, which are no longer the caller's.
-fn take<'a>(from: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
-    let (head, rest) = std::mem::take(from).split_at_mut(len);
-    *from = rest;
-    head
 }
 
 /// A tile in f32: as it lies in memory where it can be, else converted.

@@ -3,11 +3,14 @@
 use super::passes::{DEPTH, Parts, Passes, Pivot, read, write};
 use super::{BLOCK, Pass, Variant, kept_in, larger};
 use crate::dtype::Element;
+use crate::simd::cut::{cut, cut_mut};
 use crate::simd::lanes::{AHEAD, Lanes};
 use crate::simd::sum::Sum;
 
-/// Elements of the longest rows of which several in different passes fit into L2.
+/// Elements of the longest rows of which several in different passes fit into L2, and from how many such
+/// rows on it is worth the memory where exponentials wait.
 const FLIGHT: usize = 4 * BLOCK;
+const ROWS: usize = 4;
 
 /// Whole rows.
 pub(super) struct Rows<'a, T> {
@@ -21,7 +24,12 @@ impl<T: Element> Pass for Rows<'_, T> {
 
     #[inline(always)]
     fn run<L: Lanes, V: Variant>(self, passes: Passes<L, V>) {
-        if self.len <= FLIGHT { self.in_flight(passes) } else { self.one_by_one(passes) }
+        let rows = self.x.len() / self.len.max(1);
+        if self.len <= BLOCK || (self.len <= FLIGHT && rows >= ROWS) {
+            self.in_flight(passes);
+        } else {
+            self.one_by_one(passes);
+        }
     }
 }
 
@@ -61,20 +69,6 @@ impl<'a, T> Flight<'a, T> {
             out: if LAST { cut_mut(&mut self.out, n) } else { &mut [] },
         }
     }
-}
-
-#[inline(always)]
-fn cut<'a, T>(from: &mut &'a [T], n: usize) -> &'a [T] {
-    let (head, rest) = from.split_at(n);
-    *from = rest;
-    head
-}
-
-#[inline(always)]
-fn cut_mut<'a, T>(from: &mut &'a mut [T], n: usize) -> &'a mut [T] {
-    let (head, rest) = std::mem::take(from).split_at_mut(n);
-    *from = rest;
-    head
 }
 
 /// What the passes of a flight need to know.
@@ -155,13 +149,19 @@ impl<F: Copy> Passing<F> {
                     *sum = lanes.add(*sum, e);
                 }
             }
-            for sum in &mut sums {
-                let count = group.x.len().min(L::N);
-                if count > 0 {
-                    let mut one = group.take::<V, LAST>(count);
-                    let e = self.vector::<L, V, T, LAST>(passes, &mut one, 0, count);
-                    *sum = lanes.add(*sum, lanes.select(lanes.first(count), e, zero));
-                }
+            // As in `block_sum`, bit for bit: long rows go that way on several threads.
+            let mut rest = 0;
+            while group.x.len() >= L::N {
+                let mut one = group.take::<V, LAST>(L::N);
+                let e = self.vector::<L, V, T, LAST>(passes, &mut one, 0, L::N);
+                sums[rest] = lanes.add(sums[rest], e);
+                rest += 1;
+            }
+            let count = group.x.len();
+            if count > 0 {
+                let mut tail = group.take::<V, LAST>(count);
+                let e = self.vector::<L, V, T, LAST>(passes, &mut tail, 0, count);
+                sums[3] = lanes.add(sums[3], lanes.select(lanes.first(count), e, zero));
             }
             sum.add(lanes, lanes.add(lanes.add(sums[0], sums[1]), lanes.add(sums[2], sums[3])));
         }
