@@ -5,12 +5,14 @@ mod map;
 
 use std::sync::Arc;
 
+use half::{bf16, f16};
+
 pub(super) use self::functions::*;
-pub(super) use self::map::Map;
 use self::map::PackedRows;
+pub(super) use self::map::{HalfRelu, Map};
 use super::Engine;
 use crate::backend::Prepared;
-use crate::dtype::Element;
+use crate::dtype::{DType, Element};
 use crate::error::BackendError;
 use crate::host::HostPrepared;
 use crate::op::{Activation, Glu, GluLayout, Unary};
@@ -28,7 +30,11 @@ pub(super) fn prepare<T: Element>(
 ) -> Box<dyn Prepared> {
     let map = Pointwise { engine, problem, inputs };
     match spec.function {
-        Unary::Relu => map.of::<T, _>(PlainRelu),
+        Unary::Relu => match T::DTYPE {
+            DType::F32 => map.of::<T, _>(PlainRelu),
+            DType::F16 => map.half_relu::<T>(f16::INFINITY.to_bits()),
+            DType::BF16 => map.half_relu::<T>(bf16::INFINITY.to_bits()),
+        },
         Unary::LeakyRelu { slope } => map.of::<T, _>(LeakyRelu(slope)),
         Unary::Sigmoid => map.of::<T, _>(Ungated(Sigmoid)),
         Unary::Tanh => map.of::<T, _>(Tanh),
@@ -59,6 +65,18 @@ impl Pointwise<'_> {
             let (x, out) = (inputs.slice::<T>("x")?, outputs.slice_mut::<T>("out")?);
             engine.threads.elements(out, GRAIN, |at, out| {
                 engine.isa.run(Map { function, x: [&x[at..]], out });
+            });
+            Ok(())
+        }))
+    }
+
+    fn half_relu<T: Element>(&self, infinity: u16) -> Box<dyn Prepared> {
+        let engine = Arc::clone(self.engine);
+        Box::new(HostPrepared::new(self.problem, self.inputs, move |inputs, outputs| {
+            let x: &[u16] = bytemuck::cast_slice(inputs.slice::<T>("x")?);
+            let out: &mut [u16] = bytemuck::cast_slice_mut(outputs.slice_mut::<T>("out")?);
+            engine.threads.elements(out, GRAIN, |at, out| {
+                engine.isa.run(HalfRelu { x: &x[at..], out, infinity });
             });
             Ok(())
         }))

@@ -253,6 +253,21 @@ pub trait Lanes: Copy + Send + Sync + std::fmt::Debug + 'static {
         }
     }
 
+    /// The first 2·N elements as two vectors, in an order that [`store_two`](Lanes::store_two) undoes.
+    /// Panics like [`load`](Lanes::load).
+    #[inline(always)]
+    fn load_two<T: Element>(self, x: &[T]) -> (Self::F, Self::F) {
+        (self.load_as(x), self.load_as(&x[Self::N..]))
+    }
+
+    /// Writes the first 2·N elements, rounded to nearest even, in the order of
+    /// [`load_two`](Lanes::load_two). NaN stays NaN. Panics like [`load`](Lanes::load).
+    #[inline(always)]
+    fn store_two<T: Element>(self, out: &mut [T], (a, b): (Self::F, Self::F)) {
+        self.store_as(out, a);
+        self.store_as(&mut out[Self::N..], b);
+    }
+
     /// [`stream`](Lanes::stream) to any storage type; f16 and bf16 are stored the ordinary way.
     #[inline(always)]
     fn stream_as<T: Element>(self, out: &mut [T], a: Self::F) {

@@ -31,12 +31,12 @@ const UPPER_HALVES: [u16; 32] = {
     places
 };
 
-/// Rounded to bf16, to nearest even.
+/// Rounded to bf16, to nearest even, in the upper half of each lane's bits.
 #[inline(always)]
-fn narrow_bf16(_proof: Avx512, a: __m512) -> __m256i {
+fn round_to_bf16(_proof: Avx512, a: __m512) -> __m512i {
     /// A quiet NaN for either kind of NaN, everything else as it is.
     const QUIET_NAN: i32 = 0x1111_1133;
-    // SAFETY: the token proves AVX-512 F and BW; 64 bytes are readable.
+    // SAFETY: the token proves AVX-512 F; nothing here touches memory.
     unsafe {
         // That NaN cannot carry into infinity below, as others could.
         let a = _mm512_fixupimm_ps::<0>(a, a, _mm512_set1_epi32(QUIET_NAN));
@@ -45,7 +45,16 @@ fn narrow_bf16(_proof: Avx512, a: __m512) -> __m256i {
         let bits = _mm512_castps_si512(a);
         let odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x0001_0000));
         let rounded = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
-        let rounded = _mm512_mask_add_epi32(rounded, odd, rounded, _mm512_set1_epi32(1));
+        _mm512_mask_add_epi32(rounded, odd, rounded, _mm512_set1_epi32(1))
+    }
+}
+
+/// Rounded to bf16, to nearest even.
+#[inline(always)]
+fn narrow_bf16(proof: Avx512, a: __m512) -> __m256i {
+    let rounded = round_to_bf16(proof, a);
+    // SAFETY: the token proves AVX-512 F and BW; 64 bytes are readable.
+    unsafe {
         let places = _mm512_loadu_si512(UPPER_HALVES.as_ptr().cast());
         _mm512_castsi512_si256(_mm512_permutexvar_epi16(places, rounded))
     }
@@ -171,6 +180,34 @@ impl Lanes for Avx512 {
                 DType::BF16 => widen_bf16(self, _mm256_maskz_loadu_epi16(mask, x.as_ptr().cast())),
             };
             _mm512_mask_blend_ps(mask, _mm512_set1_ps(fill), loaded)
+        }
+    }
+    /// Of bf16 the even elements and the odd ones: what widens them is a shift or a mask.
+    #[inline(always)]
+    fn load_two<T: Element>(self, x: &[T]) -> (__m512, __m512) {
+        if T::DTYPE != DType::BF16 {
+            return (self.load_as(x), self.load_as(&x[Self::N..]));
+        }
+        let x: &[T; 32] = head(x);
+        // SAFETY: T is bf16, by its tag, so that 64 bytes are readable; the token proves AVX-512 F.
+        let both = unsafe { _mm512_castsi512_ps(_mm512_loadu_si512(x.as_ptr().cast())) };
+        // SAFETY: as above; nothing here touches memory.
+        let even = unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(both))) };
+        (even, self.bf16_part(both))
+    }
+    #[inline(always)]
+    fn store_two<T: Element>(self, out: &mut [T], (a, b): (__m512, __m512)) {
+        if T::DTYPE != DType::BF16 {
+            self.store_as(out, a);
+            return self.store_as(&mut out[Self::N..], b);
+        }
+        let (a, b) = (round_to_bf16(self, a), round_to_bf16(self, b));
+        let out: &mut [T; 32] = head_mut(out);
+        // SAFETY: T is bf16, by its tag, so that 64 bytes are writable; the token proves AVX-512 F
+        // and BW.
+        unsafe {
+            let both = self.bf16_pair(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b));
+            _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_castps_si512(both));
         }
     }
     #[inline(always)]

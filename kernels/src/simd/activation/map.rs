@@ -65,12 +65,38 @@ fn whole_vectors<L: Lanes, T: Element, const M: usize>(
     out: &mut [T],
     mut f: impl FnMut([L::F; M]) -> L::F,
 ) {
-    for (i, out) in out.chunks_exact_mut(L::N).enumerate() {
-        for x in x {
-            lanes.prefetch_ahead(&x[i * L::N..], AHEAD);
+    let mut pairs = out.chunks_exact_mut(2 * L::N);
+    let mut start = 0;
+    for out in &mut pairs {
+        let [mut first, mut second] = [[lanes.splat(0.0); M]; 2];
+        for ((x, first), second) in x.iter().zip(&mut first).zip(&mut second) {
+            let x = &x[start..start + 2 * L::N];
+            lines(
+                x,
+                #[inline(always)]
+                |line| lanes.prefetch_ahead(line, AHEAD),
+            );
+            (*first, *second) = lanes.load_two(x);
         }
-        lanes.prefetch_to_write(out, AHEAD);
-        lanes.store_as(out, f(load(lanes, x, i * L::N)));
+        lines(
+            out,
+            #[inline(always)]
+            |line| lanes.prefetch_to_write(line, AHEAD),
+        );
+        lanes.store_two(out, (f(first), f(second)));
+        start += 2 * L::N;
+    }
+    let rest = pairs.into_remainder();
+    if rest.len() >= L::N {
+        lanes.store_as(rest, f(load(lanes, x, start)));
+    }
+}
+
+/// Calls a function with the start of every cache line of a slice, if the slice begins with one.
+#[inline(always)]
+fn lines<T>(x: &[T], visit: impl Fn(&[T])) {
+    for line in x.chunks(64 / size_of::<T>()) {
+        visit(line);
     }
 }
 
@@ -207,6 +233,44 @@ impl<L: Lanes, F> InPieces<L, F> {
         self.lanes.select(self.is_far(x[0]), self.function.at(self.lanes, x), near)
     }
 }
+
+/// `out = max(x, 0)` of the bits of 16-bit numbers: nothing is converted, and a vector holds twice as
+/// many.
+pub(crate) struct HalfRelu<'a> {
+    pub(crate) x: &'a [u16],
+    pub(crate) out: &'a mut [u16],
+    /// The bits of ∞.
+    pub(crate) infinity: u16,
+}
+
+impl Kernel for HalfRelu<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let HalfRelu { x, out, infinity } = self;
+        for (out, x) in out.chunks_mut(HALF_BLOCK).zip(x.chunks(HALF_BLOCK)) {
+            lines(
+                x,
+                #[inline(always)]
+                |line| lanes.prefetch_ahead(line, AHEAD),
+            );
+            lines(
+                out,
+                #[inline(always)]
+                |line| lanes.prefetch_to_write(line, AHEAD),
+            );
+            // A loop of such a length and without prefetching the compiler makes one of vectors.
+            for (out, &x) in out.iter_mut().zip(x) {
+                // From −0 and NaN, which stay, one comparison tells the bits of what is below zero.
+                *out = if x.wrapping_sub(0x8001) < infinity { 0 } else { x };
+            }
+        }
+    }
+}
+
+/// 16-bit numbers whose cache lines are fetched together.
+const HALF_BLOCK: usize = 256;
 
 /// The rows of a packed gated unit, each with gate and value side by side.
 pub(crate) struct PackedRows<'a, T, G> {

@@ -1,10 +1,12 @@
 //! Point-wise functions and gated units. The functions' own accuracy is tested in `math::tests`.
 
+use half::{bf16, f16};
 use proptest::prelude::*;
 
 use super::{Case, dtypes, normal, reference};
+use crate::Element;
 use crate::op::Unary;
-use crate::simd::activation::{Gated, Gelu, Map, Ungated};
+use crate::simd::activation::{Gated, Gelu, HalfRelu, Map, Ungated};
 use crate::simd::isa::Isa;
 
 type Real = fn(f64) -> f64;
@@ -206,25 +208,51 @@ fn limits_and_nan() {
 
 #[test]
 fn every_length_and_alignment_gives_the_same_bits() {
-    let x: Vec<f32> = normal(7, 200).iter().map(|&x| (8.0 * x) as f32).collect();
-    for isa in Isa::present() {
-        let mut whole = vec![0.0f32; 200];
-        isa.run(Map { function: Ungated(Gelu), x: [&x], out: &mut whole });
-        for start in 0..17 {
-            for len in 0..=64 {
-                let mut out = [f32::NAN; 100];
-                isa.run(Map {
-                    function: Ungated(Gelu),
-                    x: [&x[start..start + len]],
-                    out: &mut out[start % 5..start % 5 + len],
-                });
-                let got = &out[start % 5..start % 5 + len];
-                let same = got.iter().zip(&whole[start..]).all(|(a, b)| a.to_bits() == b.to_bits());
-                assert!(same, "{isa}: {len} elements from {start}");
-                assert_eq!(out.iter().filter(|y| !y.is_nan()).count(), len, "{isa}: wrote too much");
+    fn check<T: Element>() {
+        let nan = T::from_f32(f32::NAN);
+        let x: Vec<T> = normal(7, 200).iter().map(|&x| T::from_f32((8.0 * x) as f32)).collect();
+        for isa in Isa::present() {
+            let mut whole = vec![T::zeroed(); 200];
+            isa.run(Map { function: Ungated(Gelu), x: [&x], out: &mut whole });
+            for start in 0..33 {
+                for len in 0..=100 {
+                    let mut out = [nan; 120];
+                    let (x, place) = (&x[start..start + len], start % 5..start % 5 + len);
+                    isa.run(Map { function: Ungated(Gelu), x: [x], out: &mut out[place.clone()] });
+                    let same = out[place].iter().zip(&whole[start..]).all(|(a, b)| a.to_f32() == b.to_f32());
+                    assert!(same, "{isa} {}: {len} elements from {start}", T::DTYPE);
+                    let written = out.iter().filter(|y| !y.to_f32().is_nan()).count();
+                    assert_eq!(written, len, "{isa} {}: wrote too much", T::DTYPE);
+                }
             }
         }
     }
+    check::<f32>();
+    check::<f16>();
+    check::<bf16>();
+}
+
+#[test]
+fn relu_of_every_half() {
+    fn check<T: Element>(infinity: T) {
+        let bits: Vec<u16> = (0..=u16::MAX).collect();
+        let x: &[T] = bytemuck::cast_slice(&bits);
+        for isa in Isa::present() {
+            let mut out = vec![0; bits.len()];
+            let infinity = bytemuck::cast::<T, u16>(infinity);
+            isa.run(HalfRelu { x: &bits, out: &mut out, infinity });
+            for (x, &got) in x.iter().zip(bytemuck::cast_slice::<u16, T>(&out)) {
+                let (x, got) = (x.to_f32(), got.to_f32());
+                assert!(
+                    got == x.max(0.0) || (got.is_nan() && x.is_nan()),
+                    "{isa} {}: relu({x:e}) = {got:e}",
+                    T::DTYPE
+                );
+            }
+        }
+    }
+    check(f16::INFINITY);
+    check(bf16::INFINITY);
 }
 
 /// Far arguments among near ones make a block be gone over twice, which must not show.

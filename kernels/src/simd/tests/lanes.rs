@@ -232,6 +232,20 @@ impl<T: Element + std::fmt::Debug> Kernel for Memory<T> {
                     assert!(same(streamed[i].to_f32(), expected), "{:e} streamed", numbers[i]);
                 }
             }
+            // Two vectors, each of which comes back from where `store_two` put it.
+            for numbers in numbers.chunks_exact(L::N) {
+                let (a, b) = (lanes.load(numbers), lanes.neg(lanes.load(numbers)));
+                let (mut rounded, mut back) = ([T::from_f32(0.0); 2 * MAX_LANES], [[0.0; MAX_LANES]; 2]);
+                lanes.store_two(&mut rounded, (a, b));
+                let (a, b) = lanes.load_two(&rounded);
+                lanes.store(&mut back[0], a);
+                lanes.store(&mut back[1], b);
+                for (i, &number) in numbers.iter().enumerate() {
+                    let expected = T::from_f32(number).to_f32();
+                    assert!(same(back[0][i], expected), "{number:e} as the first of two");
+                    assert!(same(back[1][i], -expected), "{number:e} as the second of two");
+                }
+            }
         }
     }
 }

@@ -47,8 +47,12 @@ fn rates() {
     for name in crate::op::Unary::NAMES {
         measure(&format!("{name} f32 shape=65536"));
     }
-    measure("gelu f16 shape=65536");
-    measure("gelu bf16 shape=65536");
+    for dtype in ["f16", "bf16"] {
+        for name in ["relu", "gelu", "silu"] {
+            measure(&format!("{name} {dtype} shape=65536"));
+            measure(&format!("{name} {dtype} shape=256x4096"));
+        }
+    }
     measure("relu f32 shape=16777216");
     measure("swiglu f32 shape=65536");
     for name in ["softmax", "log_softmax"] {
