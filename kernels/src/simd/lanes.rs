@@ -55,7 +55,8 @@ pub trait Lanes: Copy + Send + Sync + std::fmt::Debug + 'static {
     /// Whether [`lookup`](Lanes::lookup) is one instruction.
     const LOOKS_UP: bool = false;
 
-    /// Runs a kernel with the instructions enabled.
+    /// Runs a kernel with the instructions enabled, as a function of its own: its loops share no
+    /// registers with what calls it.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 
     /// x in every lane.
@@ -258,6 +259,12 @@ pub trait Lanes: Copy + Send + Sync + std::fmt::Debug + 'static {
     #[inline(always)]
     fn load_two<T: Element>(self, x: &[T]) -> (Self::F, Self::F) {
         (self.load_as(x), self.load_as(&x[Self::N..]))
+    }
+
+    /// Two vectors from [`load_two`](Lanes::load_two) of this type, in the order of the elements.
+    #[inline(always)]
+    fn in_order<T: Element>(self, two: (Self::F, Self::F)) -> (Self::F, Self::F) {
+        two
     }
 
     /// Writes the first 2·N elements, rounded to nearest even, in the order of

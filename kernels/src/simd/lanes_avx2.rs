@@ -41,6 +41,7 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[inline(never)]
         #[target_feature(enable = "avx2,fma,f16c")]
         fn entry<K: Kernel>(token: Avx2, kernel: K) -> K::Output {
             kernel.run(token)

@@ -87,6 +87,7 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[inline(never)]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
         fn entry<K: Kernel>(token: Avx512, kernel: K) -> K::Output {
             kernel.run(token)
@@ -194,6 +195,10 @@ impl Lanes for Avx512 {
         // SAFETY: as above; nothing here touches memory.
         let even = unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(both))) };
         (even, self.bf16_part(both))
+    }
+    #[inline(always)]
+    fn in_order<T: Element>(self, (a, b): (__m512, __m512)) -> (__m512, __m512) {
+        if T::DTYPE == DType::BF16 { self.interleave(a, b) } else { (a, b) }
     }
     #[inline(always)]
     fn store_two<T: Element>(self, out: &mut [T], (a, b): (__m512, __m512)) {

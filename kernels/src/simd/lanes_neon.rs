@@ -38,6 +38,7 @@ impl Lanes for Neon {
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[inline(never)]
         #[target_feature(enable = "neon")]
         fn entry<K: Kernel>(token: Neon, kernel: K) -> K::Output {
             kernel.run(token)

@@ -13,7 +13,7 @@ use super::rules::{QueryLanes, Rules};
 use super::tile::cleaned;
 use super::transpose::across;
 use super::{Buffer, Partial, Task, hull, reserve};
-use crate::dtype::Element;
+use crate::dtype::{DType, Element};
 use crate::simd::lanes::{Kernel, Lanes, MAX_LANES};
 
 /// Keys of a tile: runs of K and V long enough for what fetches them ahead.
@@ -71,11 +71,7 @@ impl<T: Element> Kernel for Stream<'_, '_, T> {
         let mut seen = 0..0;
         for row in 0..rows {
             let (h, i) = task.head_and_query(row);
-            let q = &mut q[row * padded..][..padded];
-            q[depth..].fill(0.0);
-            for (to, from) in q.iter_mut().zip(x.query(task.batch, h, i)) {
-                *to = from.to_f32() * rules.scale;
-            }
+            scaled(lanes, x.query(task.batch, h, i), rules.scale, &mut q[row * padded..][..padded]);
             (partial.max[row], partial.sum[row]) = finish::first(x, task, h);
             seen = hull(seen, range(x, task, i));
         }
@@ -104,7 +100,8 @@ fn range<T: Element>(x: &Operands<T>, task: &Task, i: usize) -> Range<usize> {
     range.start.max(task.keys.start)..range.end.min(task.keys.end)
 }
 
-/// Scores of R rows from `row` on against all keys.
+/// Scores of R rows from `row` on against all keys; and the values below: as functions of their own, in
+/// which the registers suffice for the loop.
 #[inline(always)]
 fn dots<L: Lanes, T: Element, const R: usize>(
     row: usize,
@@ -115,16 +112,36 @@ fn dots<L: Lanes, T: Element, const R: usize>(
     padded: usize,
     scores: &mut [f32],
 ) {
-    // As many accumulators as lanes, so that their sums fill a vector; at least eight.
-    let at = match (L::N, R) {
-        (16, 1) => dots_by::<L, T, R, 16>(row, lanes, k, depth, q, padded, scores),
-        (16, 2) | (_, 1) => dots_by::<L, T, R, 8>(row, lanes, k, depth, q, padded, scores),
-        (16, _) | (_, 2) => dots_by::<L, T, R, 4>(row, lanes, k, depth, q, padded, scores),
-        _ => dots_by::<L, T, R, 2>(row, lanes, k, depth, q, padded, scores),
-    };
-    for (n, key) in k[at * depth..].chunks_exact(depth).enumerate() {
-        for (r, [sum]) in dots_of::<L, T, R, 1>(row, lanes, key, depth, q, padded).into_iter().enumerate() {
-            scores[(row + r) * KEYS + at + n] = lanes.reduce_add(sum);
+    lanes.run(Dots::<T, R> { row, k, depth, q, padded, scores });
+}
+
+struct Dots<'a, T, const R: usize> {
+    row: usize,
+    k: &'a [T],
+    depth: usize,
+    q: &'a [f32],
+    padded: usize,
+    scores: &'a mut [f32],
+}
+
+impl<T: Element, const R: usize> Kernel for Dots<'_, T, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let Dots { row, k, depth, q, padded, scores } = self;
+        // As many accumulators as lanes, so that their sums fill a vector; at least eight.
+        let at = match (L::N, R) {
+            (16, 1) => dots_by::<L, T, R, 16>(row, lanes, k, depth, q, padded, scores),
+            (16, 2) | (_, 1) => dots_by::<L, T, R, 8>(row, lanes, k, depth, q, padded, scores),
+            (16, _) | (_, 2) => dots_by::<L, T, R, 4>(row, lanes, k, depth, q, padded, scores),
+            _ => dots_by::<L, T, R, 2>(row, lanes, k, depth, q, padded, scores),
+        };
+        for (n, key) in k[at * depth..].chunks_exact(depth).enumerate() {
+            for (r, [sum]) in dots_of::<L, T, R, 1>(row, lanes, key, depth, q, padded).into_iter().enumerate()
+            {
+                scores[(row + r) * KEYS + at + n] = lanes.reduce_add(sum);
+            }
         }
     }
 }
@@ -155,6 +172,30 @@ fn dots_by<L: Lanes, T: Element, const R: usize, const K: usize>(
     done
 }
 
+/// A query times the scale, with zeros after it. Of two vectors together the elements are in the order of
+/// [`Lanes::load_two`], in which the keys meet them.
+#[inline(always)]
+fn scaled<L: Lanes, T: Element>(lanes: L, query: &[T], scale: f32, q: &mut [f32]) {
+    let scale = lanes.splat(scale);
+    let paired = if by_two::<T>() { query.len() - query.len() % (2 * L::N) } else { 0 };
+    let (pairs, rest) = query.split_at(paired);
+    let (q_pairs, q_rest) = q.split_at_mut(pairs.len());
+    for (x, q) in pairs.chunks_exact(2 * L::N).zip(q_pairs.chunks_exact_mut(2 * L::N)) {
+        let (a, b) = lanes.load_two(x);
+        lanes.store(q, lanes.mul(a, scale));
+        lanes.store(&mut q[L::N..], lanes.mul(b, scale));
+    }
+    for (x, q) in rest.chunks(L::N).zip(q_rest.chunks_exact_mut(L::N)) {
+        lanes.store(q, lanes.mul(lanes.load_partial(x, 0.0), scale));
+    }
+}
+
+/// Whether two vectors are loaded at a time, which brings nothing to f32.
+#[inline(always)]
+fn by_two<T: Element>() -> bool {
+    T::DTYPE != DType::F32
+}
+
 /// Products of R rows with K keys, still to be added up across the lanes.
 #[inline(always)]
 fn dots_of<L: Lanes, T: Element, const R: usize, const K: usize>(
@@ -175,6 +216,16 @@ fn dots_of<L: Lanes, T: Element, const R: usize, const K: usize>(
     }
     let mut sums = [[lanes.splat(0.0); K]; R];
     let mut d = 0;
+    while by_two::<T>() && d + 2 * L::N <= depth {
+        let mut vectors = [[lanes.splat(0.0); K]; 2];
+        for (n, key) in keys.into_iter().enumerate() {
+            (vectors[0][n], vectors[1][n]) = lanes.load_two(&key[d..d + 2 * L::N]);
+        }
+        let [first, second] = vectors;
+        add_products(lanes, &mut sums, rows, d, first);
+        add_products(lanes, &mut sums, rows, d + L::N, second);
+        d += 2 * L::N;
+    }
     while d + L::N <= depth {
         let mut vectors = [lanes.splat(0.0); K];
         for (vector, key) in vectors.iter_mut().zip(keys) {
@@ -291,19 +342,37 @@ fn sums<L: Lanes, T: Element, const R: usize>(
     p: &[f32],
     out: &mut [f32],
 ) {
-    // As many accumulators as half the registers.
-    let accumulators = L::REGISTERS / 2;
-    let mut c = 0;
-    if 8 * R <= accumulators {
-        c = sums_by::<L, T, R, 8>(row, lanes, v, v_dim, p, c, out);
-    }
-    if 4 * R <= accumulators {
-        c = sums_by::<L, T, R, 4>(row, lanes, v, v_dim, p, c, out);
-    }
-    c = sums_by::<L, T, R, 2>(row, lanes, v, v_dim, p, c, out);
-    while c < v_dim {
-        sums_of::<L, T, R, 1>(row, lanes, v, v_dim, p, c, out);
-        c += L::N;
+    lanes.run(Sums::<T, R> { row, v, v_dim, p, out });
+}
+
+struct Sums<'a, T, const R: usize> {
+    row: usize,
+    v: &'a [T],
+    v_dim: usize,
+    p: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl<T: Element, const R: usize> Kernel for Sums<'_, T, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let Sums { row, v, v_dim, p, out } = self;
+        // As many accumulators as half the registers.
+        let accumulators = L::REGISTERS / 2;
+        let mut c = 0;
+        if 8 * R <= accumulators {
+            c = sums_by::<L, T, R, 8>(row, lanes, v, v_dim, p, c, out);
+        }
+        if 4 * R <= accumulators {
+            c = sums_by::<L, T, R, 4>(row, lanes, v, v_dim, p, c, out);
+        }
+        c = sums_by::<L, T, R, 2>(row, lanes, v, v_dim, p, c, out);
+        while c < v_dim {
+            sums_of::<L, T, R, 1>(row, lanes, v, v_dim, p, c, out);
+            c += L::N;
+        }
     }
 }
 
@@ -339,14 +408,7 @@ fn sums_of<L: Lanes, T: Element, const R: usize, const C: usize>(
     let columns = at..v_dim.min(at + C * L::N);
     let mut acc = [[lanes.splat(0.0); C]; R];
     for (j, v) in v.chunks_exact(v_dim).enumerate() {
-        let v = &v[columns.clone()];
-        let mut values = [lanes.splat(0.0); C];
-        for (c, value) in values.iter_mut().enumerate() {
-            *value = match v.get(c * L::N..(c + 1) * L::N) {
-                Some(v) => lanes.load_as(v),
-                None => lanes.load_partial(&v[c * L::N..], 0.0),
-            };
-        }
+        let values = vectors::<L, T, C>(lanes, &v[columns.clone()]);
         for (r, acc) in acc.iter_mut().enumerate() {
             let p = lanes.splat(p[(row + r) * KEYS + j]);
             for (acc, value) in acc.iter_mut().zip(values) {
@@ -356,6 +418,12 @@ fn sums_of<L: Lanes, T: Element, const R: usize, const C: usize>(
     }
     for (r, acc) in acc.iter().enumerate() {
         let out = &mut out[(row + r) * v_dim..][columns.clone()];
+        let mut acc = *acc;
+        if by_two::<T>() && C.is_multiple_of(2) {
+            for pair in acc.chunks_exact_mut(2) {
+                (pair[0], pair[1]) = lanes.in_order::<T>((pair[0], pair[1]));
+            }
+        }
         for (acc, out) in acc.iter().zip(out.chunks_mut(L::N)) {
             if out.len() == L::N {
                 lanes.store(out, lanes.add(lanes.load(out), *acc));
@@ -364,4 +432,24 @@ fn sums_of<L: Lanes, T: Element, const R: usize, const C: usize>(
             }
         }
     }
+}
+
+/// C vectors, the last of which may reach beyond the end unless C is even; those two by two, in the order
+/// of [`Lanes::load_two`].
+#[inline(always)]
+fn vectors<L: Lanes, T: Element, const C: usize>(lanes: L, x: &[T]) -> [L::F; C] {
+    let mut vectors = [lanes.splat(0.0); C];
+    if by_two::<T>() && C.is_multiple_of(2) {
+        for (n, pair) in vectors.chunks_exact_mut(2).enumerate() {
+            (pair[0], pair[1]) = lanes.load_two(&x[2 * n * L::N..][..2 * L::N]);
+        }
+    } else {
+        for (n, vector) in vectors.iter_mut().enumerate() {
+            *vector = match x.get(n * L::N..(n + 1) * L::N) {
+                Some(x) => lanes.load_as(x),
+                None => lanes.load_partial(&x[n * L::N..], 0.0),
+            };
+        }
+    }
+    vectors
 }
