@@ -28,6 +28,7 @@ mod math;
 mod norm;
 pub mod peaks;
 mod rope;
+mod seats;
 mod softmax;
 mod sum;
 #[cfg(test)]

@@ -1,15 +1,18 @@
 //! Sharing elements and tasks out among threads.
 //!
-//! The caller is one of the threads, and tasks are taken one by one: while the others wake up, which
-//! takes tens of microseconds, the caller is already at work, and what they come too late for it
-//! does itself.
+//! Each thread has a run of the tasks for its own, the same one in every call with as many tasks, so that
+//! it finds in its caches what it had to do with in the call before. Who has finished helps the others,
+//! from the ends of their runs. The caller is one of the threads: while the others wake up, which takes
+//! tens of microseconds, it is already at work, and what they come too late for it does itself.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use super::seats::Seats;
 
 /// Elements below which a thread of its own costs more than it saves: a fork takes some 5 µs,
 /// in which one core computes a few ten thousand elements.
@@ -72,13 +75,14 @@ impl Threads {
         self.bands(out, out.len().div_ceil(bands.max(1)), &work);
     }
 
-    /// Calls `task(i)` for every i below `tasks`, in parallel, taken one by one as threads become
-    /// free. The caller decides that the work is worth it.
-    pub(super) fn each(&self, tasks: usize, task: impl Fn(usize) + Sync) {
-        self.take_turns(tasks, &task);
+    /// Calls `task(thread, i)` for every i below `tasks`, in parallel, where no two calls at a time have
+    /// the same `thread` below [`count`](Self::count). Where that is not `worth` it, the caller alone
+    /// does them, in order.
+    pub(super) fn each(&self, worth: bool, tasks: usize, task: impl Fn(usize, usize) + Sync) {
+        self.share(if worth { self.pool.as_ref() } else { None }, tasks, &task);
     }
 
-    /// The results of `work` on every task, in order, taken like those of [`each`](Self::each).
+    /// The results of `work` on every task, in order, shared out like those of [`each`](Self::each).
     pub(super) fn map<T: Send, R: Send>(&self, tasks: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
         self.results(tasks, &work)
     }
@@ -97,39 +101,54 @@ impl Threads {
         // Each cell is touched by one thread; the locks are how the compiler knows.
         let (tasks, results): (Vec<_>, Vec<_>) =
             tasks.into_iter().map(|task| (Mutex::new(Some(task)), Mutex::new(None))).unzip();
-        self.take_turns(tasks.len(), &|i| {
-            let task = tasks[i].lock().unwrap_or_else(PoisonError::into_inner).take();
-            *results[i].lock().unwrap_or_else(PoisonError::into_inner) = task.map(work);
+        self.share(self.pool.as_ref(), tasks.len(), &|_, i| {
+            let task = lock(&tasks[i]).take();
+            *lock(&results[i]) = task.map(work);
         });
         let inner = |result: Mutex<_>| result.into_inner().unwrap_or_else(PoisonError::into_inner);
         results.into_iter().filter_map(inner).collect()
     }
 
-    fn take_turns(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-        let Some(pool) = self.pool.as_ref().filter(|_| tasks > 1) else {
-            return (0..tasks).for_each(task);
+    fn share(&self, pool: Option<&ThreadPool>, tasks: usize, task: &(dyn Fn(usize, usize) + Sync)) {
+        let Some(pool) = pool.filter(|_| tasks > 1) else {
+            return (0..tasks).for_each(|i| task(0, i));
         };
-        let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let work = || {
-            loop {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                if i >= tasks {
-                    break;
-                }
-                task(i);
+        let threads = self.count.min(tasks);
+        let bound = |thread: usize| tasks * thread / threads;
+        let runs: Vec<_> = (0..threads).map(|t| Mutex::new(bound(t)..bound(t + 1))).collect();
+        let done = AtomicUsize::new(0);
+        let work = |thread: usize| {
+            let own = || lock(&runs[thread]).next();
+            let of_others = || (1..threads).find_map(|n| lock(&runs[(thread + n) % threads]).next_back());
+            while let Some(i) = own().or_else(of_others) {
+                task(thread, i);
                 done.fetch_add(1, Ordering::Relaxed);
             }
         };
+        let seats = Seats::new();
+        let help = |thread: usize| {
+            seats.take();
+            work(thread);
+        };
         // The scope waits until the others have returned, whatever has become of them.
         pool.in_place_scope(|scope| {
-            for _ in 1..self.count.min(tasks) {
-                scope.spawn(|_| work());
+            if threads == self.count {
+                scope.spawn_broadcast(|_, other| help(other.index() + 1));
+            } else {
+                // Too few tasks to wake all of them up: whoever comes.
+                let help = &help;
+                (1..threads).for_each(|thread| scope.spawn(move |_| help(thread)));
             }
-            work();
+            work(0);
             let start = Instant::now();
             while done.load(Ordering::Relaxed) < tasks && start.elapsed() < PATIENCE {
                 spin_loop();
             }
         });
     }
+}
+
+/// A lock that is as good after a panic as before: the panic goes on in the caller.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -31,8 +31,7 @@ mod tile;
 mod transpose;
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use aligned_vec::{AVec, ConstAlign};
 
@@ -40,6 +39,7 @@ use self::operands::Operands;
 use self::plan::Plan;
 use super::Engine;
 use super::isa::Isa;
+use super::threads::lock;
 use super::tiles::Tiles;
 use crate::backend::{Prepared, Support};
 use crate::dtype::{DType, Element};
@@ -204,11 +204,6 @@ fn hull(a: Range<usize>, b: Range<usize>) -> Range<usize> {
     }
 }
 
-/// A lock that nobody else holds, or whose holder has panicked and will take the run with it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn attention<T: Element>(
     engine: &Engine,
     plan: &Plan,
@@ -217,46 +212,32 @@ fn attention<T: Element>(
     partials: &[Mutex<Partial>],
     targets: Vec<Mutex<Target<T>>>,
 ) {
-    let workers = if plan.shared { scratch.len() } else { 1 };
-    // Tasks are taken one by one, in order: the longest of a head come first.
-    let next = AtomicUsize::new(0);
-    engine.threads.each(workers, |worker| {
-        let scratch = &mut *lock(&scratch[worker]);
-        loop {
-            let n = next.fetch_add(1, Ordering::Relaxed);
-            if n >= plan.tasks() {
-                break;
-            }
-            let (target, task) = plan.task(x.spec, n);
-            if plan.splits > 1 {
-                compute(engine, plan, x, &task, false, &mut lock(&partials[n]), scratch);
-            } else {
-                let mut partial = std::mem::take(&mut scratch.partial);
-                compute(engine, plan, x, &task, false, &mut partial, scratch);
-                let bad = finish::write(engine.isa, x, &task, &partial, &mut lock(&targets[target]));
-                scratch.partial = partial;
-                if bad {
-                    again(engine, plan, x, n, &mut lock(&targets[target]), scratch);
-                }
-            }
+    // In order: the longest of a head come first.
+    engine.threads.each(plan.shared, plan.tasks(), |thread, n| {
+        let scratch = &mut *lock(&scratch[thread]);
+        let (target, task) = plan.task(x.spec, n);
+        if plan.splits > 1 {
+            compute(engine, plan, x, &task, false, &mut lock(&partials[n]), scratch);
+            return;
+        }
+        let mut partial = std::mem::take(&mut scratch.partial);
+        compute(engine, plan, x, &task, false, &mut partial, scratch);
+        let target = &mut lock(&targets[target]);
+        let bad = finish::write(engine.isa, x, &task, &partial, target);
+        scratch.partial = partial;
+        if bad {
+            again(engine, plan, x, n, target, scratch);
         }
     });
     if plan.splits > 1 {
-        let next = AtomicUsize::new(0);
-        engine.threads.each(workers, |worker| {
-            let scratch = &mut *lock(&scratch[worker]);
-            loop {
-                let first = next.fetch_add(plan.splits, Ordering::Relaxed);
-                if first >= plan.tasks() {
-                    break;
-                }
-                let (target, task) = plan.task(x.spec, first);
-                let parts = &partials[first..first + plan.splits];
-                finish::merge(parts, &mut scratch.partial, x.spec.v_dim);
-                let target = &mut lock(&targets[target]);
-                if finish::write(engine.isa, x, &task, &scratch.partial, target) {
-                    again(engine, plan, x, first, target, scratch);
-                }
+        engine.threads.each(plan.shared, plan.tasks() / plan.splits, |thread, whole| {
+            let scratch = &mut *lock(&scratch[thread]);
+            let first = whole * plan.splits;
+            let (target, task) = plan.task(x.spec, first);
+            finish::merge(&partials[first..first + plan.splits], &mut scratch.partial, x.spec.v_dim);
+            let target = &mut lock(&targets[target]);
+            if finish::write(engine.isa, x, &task, &scratch.partial, target) {
+                again(engine, plan, x, first, target, scratch);
             }
         });
     }

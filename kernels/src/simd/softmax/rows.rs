@@ -9,7 +9,10 @@ use crate::simd::sum::Sum;
 
 /// Elements of the longest rows of which several in different passes fit into L2, and from how many such
 /// rows on it is worth the memory where exponentials wait.
-const FLIGHT: usize = 4 * BLOCK;
+const fn longest_in_flight(log: bool) -> usize {
+    // Without kept exponentials, which two rows have, there is less to fit.
+    if log { 4 * BLOCK } else { 2 * BLOCK }
+}
 const ROWS: usize = 4;
 
 /// Whole rows.
@@ -25,7 +28,7 @@ impl<T: Element> Pass for Rows<'_, T> {
     #[inline(always)]
     fn run<L: Lanes, V: Variant>(self, passes: Passes<L, V>) {
         let rows = self.x.len() / self.len.max(1);
-        if self.len <= BLOCK || (self.len <= FLIGHT && rows >= ROWS) {
+        if self.len <= BLOCK || (self.len <= longest_in_flight(V::LOG) && rows >= ROWS) {
             self.in_flight(passes);
         } else {
             self.one_by_one(passes);
