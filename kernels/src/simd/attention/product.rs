@@ -94,9 +94,12 @@ fn scores_of<L: Lanes, const MR: usize, const NR: usize>(
             }
         }
     }
-    let out = s[at * NR * L::N..].chunks_exact_mut(L::N);
-    for (out, sum) in out.zip(sums.as_flattened()) {
-        lanes.store(out, *sum);
+    // Cut to a length that is known, and indexed: so the sums stay in registers until they are stored.
+    let s = &mut s[at * NR * L::N..][..MR * NR * L::N];
+    for (r, sums) in sums.into_iter().enumerate() {
+        for (v, sum) in sums.into_iter().enumerate() {
+            lanes.store(&mut s[(r * NR + v) * L::N..], sum);
+        }
     }
 }
 
@@ -137,9 +140,10 @@ fn accumulate_of<L: Lanes, const MR: usize, const NR: usize>(
             }
         }
     }
-    for (o, sums) in o[at * NR * L::N..].chunks_exact_mut(NR * L::N).zip(sums) {
+    let o = &mut o[at * NR * L::N..][..MR * NR * L::N];
+    for (r, sums) in sums.into_iter().enumerate() {
         for (v, sum) in sums.into_iter().enumerate() {
-            let o = &mut o[v * L::N..][..L::N];
+            let o = &mut o[(r * NR + v) * L::N..];
             let correction = lanes.load(&correction[v * L::N..]);
             lanes.store(o, lanes.mul_add(lanes.load(o), correction, sum));
         }
