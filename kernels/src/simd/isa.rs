@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::lanes::{Kernel, Lanes};
+use super::pairs::Pairs;
 use super::tiles::Tiles;
 
 macro_rules! tokens {
@@ -142,6 +143,15 @@ impl Isa {
         match self {
             #[cfg(target_arch = "x86_64")]
             Isa::Amx(_, tiles) => Some(tiles),
+            _ => None,
+        }
+    }
+
+    /// The products of pairs of bf16, where its vectors have them: not all of AVX-512 do.
+    pub fn pairs(self) -> Option<Pairs> {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx(..) | Isa::Avx512(_) => Pairs::detect(),
             _ => None,
         }
     }

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | [`isa`] | instruction sets as values: holding a token proves the CPU has it |
 //! | [`lanes`], `lanes_*` | vectors of f32 lanes |
-//! | [`tiles`] | products of bf16 matrices by AMX; with `lanes_*` the only `unsafe` of our own kernels |
-//! | `threads` | sharing rows out among threads |
+//! | [`tiles`], [`pairs`] | products of bf16 by AMX and AVX512-BF16; with `lanes_*` the only `unsafe` of our own kernels |
+//! | `threads`, `seats` | sharing rows out among threads, and a processor for each of these |
 //! | `math` | elementary functions over lanes |
 //! | `activation`, `attention`, `norm`, `rope`, `softmax` | one file per family |
 //! | [`peaks`] | the machine's own limits: FMA, read, copy |
@@ -26,6 +26,7 @@ mod lanes_neon;
 mod lanes_scalar;
 mod math;
 mod norm;
+pub mod pairs;
 pub mod peaks;
 mod rope;
 mod seats;

@@ -18,7 +18,7 @@ use crate::simd::lanes::{Lanes, MAX_LANES};
 use crate::simd::tiles::{BLOCK, Chunk, Session, TILE};
 
 use super::exp2::exp2;
-use super::transpose::{to_columns, transpose};
+use super::transpose::transpose;
 
 /// Factor of V.
 const VALUES: f32 = (1u64 << 40) as f32;
@@ -28,9 +28,6 @@ const WEIGHTS: f32 = (1u64 << 24) as f32;
 
 /// Parts of a weight.
 const PARTS: usize = 3;
-
-/// Largest scale, and largest product of query and scale, with which 2⁻¹²⁶ is nothing in a score.
-const LARGEST: f32 = (1u64 << 60) as f32;
 
 /// The products of a task's steps, and the form of their operands.
 pub(super) struct Products {
@@ -61,9 +58,10 @@ impl Products {
         let sums = (0..PARTS).rev().flat_map(of_part).collect();
         Products { session, depth, columns, keys, scores, sums }
     }
-    /// Words of a strip's packed queries.
-    pub(super) fn query_words(&self) -> usize {
-        self.depth * BLOCK
+
+    /// Words of a row of queries.
+    pub(super) fn depth(&self) -> usize {
+        self.depth
     }
 
     /// Words of a tile's packed keys.
@@ -84,51 +82,6 @@ impl Products {
     /// Scores of a step.
     pub(super) fn score_words(&self) -> usize {
         self.keys * BLOCK
-    }
-
-    /// Packs the queries of a strip, \[D/2\]\[32\] words, with the sign of the scale, and says whether tiles
-    /// lose nothing of them that counts. Rows that are `None` become zero.
-    #[inline(always)]
-    pub(super) fn pack_queries<'a, L: Lanes, T: Element>(
-        &self,
-        lanes: L,
-        row: impl Fn(usize) -> Option<&'a [T]>,
-        (depth, scale): (usize, f32),
-        to: &mut [f32],
-    ) -> bool {
-        let zero = lanes.splat(0.0);
-        let (factor, largest) = (lanes.splat(scale.abs()), lanes.splat(LARGEST));
-        let sign = lanes.splat(1f32.copysign(scale));
-        let mut unfit = lanes.lt(largest, factor);
-        let mut rows = [None; BLOCK];
-        for (r, slot) in rows.iter_mut().enumerate() {
-            *slot = row(r);
-        }
-        for first in (0..self.depth * 2).step_by(L::N) {
-            let mut columns = [0.0; MAX_LANES * BLOCK];
-            if first < depth {
-                let run = first..depth.min(first + L::N);
-                for lane in (0..BLOCK).step_by(L::N) {
-                    let row = |r: usize| rows[lane + r].map(|row: &[T]| &row[run.clone()]);
-                    to_columns(lanes, row, sign, run.len(), &mut columns[lane..], BLOCK);
-                }
-            }
-            for (n, pair) in columns[..L::N * BLOCK].chunks_exact(2 * BLOCK).enumerate() {
-                let word = first / 2 + n;
-                for lane in (0..BLOCK).step_by(L::N) {
-                    let (low, high) = (lanes.load(&pair[lane..]), lanes.load(&pair[BLOCK + lane..]));
-                    for x in [low, high] {
-                        let size = lanes.abs(x);
-                        let normal = lanes.splat(f32::MIN_POSITIVE);
-                        let subnormal = lanes.and(lanes.lt(zero, size), lanes.lt(size, normal));
-                        let large = lanes.lt(largest, lanes.mul(size, factor));
-                        unfit = lanes.or(unfit, lanes.or(subnormal, large));
-                    }
-                    lanes.store(&mut to[word * BLOCK + lane..], lanes.bf16_pair(low, high));
-                }
-            }
-        }
-        !lanes.any(unfit)
     }
 
     /// Packs the keys of a tile, \[keys\]\[D/2\] words.

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `plan` | how a problem is cut into tasks; nothing there depends on the number of threads |
 //! | `operands`, `rules` | the semantics: ranges, masks, biases |
-//! | `tile` | many rows: queries in the lanes, `product` its two matrix products, `amx` in tiles |
+//! | `tile` | many rows: queries in the lanes, `product` its two matrix products, `amx` in tiles, `words` what bf16 units take |
 //! | `stream` | few rows: K and V stream past, head dimensions in the lanes |
 //! | `finish` | division by the sum, merging of runs of keys |
 //! | `careful` | rows that meet NaN or ∞ |
@@ -29,6 +29,7 @@ mod stream;
 mod tests;
 mod tile;
 mod transpose;
+mod words;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -39,6 +40,7 @@ use self::operands::Operands;
 use self::plan::Plan;
 use super::Engine;
 use super::isa::Isa;
+use super::pairs::Pairs;
 use super::threads::lock;
 use super::tiles::Tiles;
 use crate::backend::{Prepared, Support};
@@ -67,7 +69,8 @@ pub(super) fn prepare<T: Element>(
     inputs: &Inputs,
 ) -> Result<Box<dyn Prepared>, BackendError> {
     let (engine, spec) = (Arc::clone(engine), spec.clone());
-    let plan = Plan::new(&spec, engine.isa, tiles::<T>(engine.isa).is_some());
+    let packs = matches!(Unit::best::<T>(engine.isa, spec.head_dim), Unit::Tiles(_));
+    let plan = Plan::new(&spec, engine.isa, packs);
     let scratch: Vec<Mutex<Scratch>> = (0..engine.threads.count()).map(|_| Mutex::default()).collect();
     let partials: Vec<Mutex<Partial>> =
         (0..if plan.splits > 1 { plan.tasks() } else { 0 }).map(|_| Mutex::default()).collect();
@@ -243,9 +246,28 @@ fn attention<T: Element>(
     }
 }
 
-/// The tiles that multiply numbers of this type.
-fn tiles<T: Element>(isa: Isa) -> Option<Tiles> {
-    isa.tiles().filter(|_| T::DTYPE == DType::BF16)
+/// What multiplies.
+#[derive(Clone, Copy)]
+enum Unit {
+    /// Lanes of f32.
+    Lanes,
+    /// Pairs of bf16 for the scores, lanes of f32 for the values.
+    Pairs(Pairs),
+    /// Tiles of bf16.
+    Tiles(Tiles),
+}
+
+impl Unit {
+    /// The fastest for heads of this type and size.
+    fn best<T: Element>(isa: Isa, head_dim: usize) -> Unit {
+        match (T::DTYPE, isa.tiles(), isa.pairs()) {
+            (DType::BF16, Some(tiles), _) => Unit::Tiles(tiles),
+            (DType::BF16, None, Some(pairs)) if head_dim > 0 && head_dim.is_multiple_of(2) => {
+                Unit::Pairs(pairs)
+            }
+            _ => Unit::Lanes,
+        }
+    }
 }
 
 /// One task, by the kernel that suits its number of rows. A `clean` run takes numbers of K and V
@@ -264,9 +286,9 @@ fn compute<T: Element>(
         engine.isa.run(stream::Stream { x, task, clean, partial, scratch: &mut scratch.stream });
     } else {
         let mut by =
-            |tiles| engine.isa.run(tile::Tile { x, task, clean, tiles, partial, scratch: &mut scratch.tile });
-        if by(tiles::<T>(engine.isa)).is_none() {
-            by(None);
+            |unit| engine.isa.run(tile::Tile { x, task, clean, unit, partial, scratch: &mut scratch.tile });
+        if by(Unit::best::<T>(engine.isa, x.spec.head_dim)).is_none() {
+            by(Unit::Lanes);
         }
     }
 }

@@ -14,15 +14,20 @@ use super::operands::{MaskRow, Operands};
 use super::product::{accumulate, block_rows, scores, strip_vectors};
 use super::rules::{QueryLanes, Rules};
 use super::transpose::{to_columns, to_rows};
-use super::{Buffer, Partial, Task, hull, reserve};
+use super::words::pack_queries;
+use super::{Buffer, Partial, Task, Unit, hull, reserve};
 use crate::dtype::{DType, Element};
 use crate::simd::cut::cut_mut;
 use crate::simd::lanes::{Kernel, Lanes, MAX_LANES};
-use crate::simd::tiles::{BLOCK, Tiles};
+use crate::simd::pairs::Pairs;
+use crate::simd::tiles::BLOCK;
 
 /// Most keys of a tile: their scores for a strip stay in L1, and the running results are touched once
 /// in so many multiply-adds.
 const KEYS: usize = 128;
+
+/// Most rows of a strip.
+pub(super) const MAX_WIDTH: usize = 3 * MAX_LANES;
 
 #[derive(Default)]
 pub(super) struct Scratch {
@@ -36,12 +41,12 @@ pub(super) struct Scratch {
     lanes: Option<Buffer>,
 }
 
-/// One task. Nothing comes of it where its queries are not for tiles.
+/// One task. Nothing comes of it where its queries are not for the unit.
 pub(super) struct Tile<'a, 'b, T> {
     pub(super) x: &'a Operands<'b, T>,
     pub(super) task: &'a Task,
     pub(super) clean: bool,
-    pub(super) tiles: Option<Tiles>,
+    pub(super) unit: Unit,
     pub(super) partial: &'a mut Partial,
     pub(super) scratch: &'a mut Scratch,
 }
@@ -52,7 +57,7 @@ struct Strip<'a> {
     rows: Range<usize>,
     /// Lanes: its rows and what fills up the last vector.
     width: usize,
-    /// \[D\]\[width\], or packed for tiles.
+    /// \[D\]\[width\], or words of two bf16.
     q: &'a mut [f32],
     /// \[Dv\]\[width\].
     o: &'a mut [f32],
@@ -72,17 +77,27 @@ impl<T: Element> Kernel for Tile<'_, '_, T> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) -> Option<()> {
-        let Tile { x, task, clean, tiles, partial, scratch } = self;
+        let Tile { x, task, clean, unit, partial, scratch } = self;
         let (depth, v_dim) = (x.spec.head_dim, x.spec.v_dim);
         let rules = Rules::new(x.spec, x.has_mask());
-        let amx = tiles.map(|tiles| Products::new(tiles.session(), depth, v_dim, KEYS.min(task.keys.len())));
+        let amx = match unit {
+            Unit::Tiles(tiles) => {
+                Some(Products::new(tiles.session(), depth, v_dim, KEYS.min(task.keys.len())))
+            }
+            Unit::Lanes | Unit::Pairs(_) => None,
+        };
         let (strip, padded) = match &amx {
             None => (strip_vectors::<L>() * L::N, task.rows().next_multiple_of(L::N)),
             Some(_) => (BLOCK, task.rows().next_multiple_of(BLOCK)),
         };
-        let query_words = |width: usize| amx.as_ref().map_or(width * depth, |amx| amx.query_words());
+        // Of a query.
+        let words = match (&amx, unit) {
+            (Some(amx), _) => amx.depth(),
+            (None, Unit::Pairs(_)) => depth / 2,
+            (None, _) => depth,
+        };
 
-        let mut q = reserve(&mut scratch.q, padded.div_ceil(strip) * query_words(strip));
+        let mut q = reserve(&mut scratch.q, padded.div_ceil(strip) * strip * words);
         let mut o = reserve(&mut scratch.o, padded * v_dim);
         let mut per_lane = reserve(&mut scratch.lanes, padded * 6);
         let mut strips = Vec::with_capacity(padded.div_ceil(strip));
@@ -101,16 +116,16 @@ impl<T: Element> Kernel for Tile<'_, '_, T> {
                 end: piece(),
                 position: piece(),
                 slope: piece(),
-                q: cut_mut(&mut q, query_words(width)),
+                q: cut_mut(&mut q, width * words),
                 o: cut_mut(&mut o, width * v_dim),
                 any: 0..0,
                 all: 0..0,
             };
             strip.begin(x, task);
-            match &amx {
-                None => strip.pack(lanes, x, task, rules.scale),
-                Some(amx) if strip.pack_for(amx, lanes, x, task, rules.scale) => {}
-                Some(_) => return None,
+            match unit {
+                Unit::Lanes => strip.pack(lanes, x, task, rules.scale),
+                _ if strip.pack_words(lanes, x, task, rules.scale, words) => {}
+                _ => return None,
             }
             strips.push(strip);
             first += width;
@@ -124,15 +139,24 @@ impl<T: Element> Kernel for Tile<'_, '_, T> {
         for first in seen.clone().step_by(tile) {
             let keys = first..(first + tile).min(seen.end);
             let (k, v) = (x.keys(task.batch, task.kv_head, &keys), x.values(task.batch, task.kv_head, &keys));
-            let (k, v) = match &amx {
-                None => (as_f32(lanes, k, clean, &mut scratch.k), as_f32(lanes, v, clean, &mut scratch.v)),
-                Some(amx) => {
+            let cleaned_k;
+            let (k, v) = match (&amx, unit) {
+                (None, Unit::Pairs(pairs)) => {
+                    cleaned_k = cleaned_if(clean, k);
+                    let k = Keys::Pairs(pairs, bytemuck::cast_slice(&cleaned_k));
+                    (k, as_f32(lanes, v, clean, &mut scratch.v))
+                }
+                (None, _) => {
+                    let k = Keys::Lanes(as_f32(lanes, k, clean, &mut scratch.k));
+                    (k, as_f32(lanes, v, clean, &mut scratch.v))
+                }
+                (Some(amx), _) => {
                     let (k, v) = (cleaned_if(clean, k), cleaned_if(clean, v));
                     let packed_k = reserve(&mut scratch.k, amx.key_words());
                     let packed_v = reserve(&mut scratch.v, amx.value_words());
                     amx.pack_keys(&k, depth, packed_k);
                     amx.pack_values(lanes, &v, v_dim, packed_v);
-                    (&*packed_k, &*packed_v)
+                    (Keys::Tiles(amx, packed_k), &*packed_v)
                 }
             };
             for strip in &mut strips {
@@ -152,26 +176,20 @@ impl<T: Element> Kernel for Tile<'_, '_, T> {
                 };
                 let plain = rules.is_empty() && strip.all.start <= seen.start && seen.end <= strip.all.end;
                 let part = seen.start - keys.start..seen.end - keys.start;
-                let (k, v, products) = match &amx {
-                    None => (
-                        &k[part.start * depth..part.end * depth],
-                        &v[part.start * v_dim..part.end * v_dim],
-                        None,
-                    ),
-                    Some(amx) => (k, v, Some((amx, reserve(&mut scratch.weights, amx.weight_words())))),
-                };
-                let scores = match &amx {
-                    None => seen.len() * strip.width,
-                    Some(amx) => amx.score_words(),
+                let (v, weights, scores) = match &amx {
+                    None => (&v[part.start * v_dim..part.end * v_dim], None, seen.len() * strip.width),
+                    Some(amx) => {
+                        (v, Some(reserve(&mut scratch.weights, amx.weight_words())), amx.score_words())
+                    }
                 };
                 lanes.run(Step {
-                    k,
+                    k: k.of(part, depth),
                     v,
-                    products,
+                    weights,
                     keys: seen.len(),
-                    factor: match &amx {
-                        None => 1.0,
-                        Some(_) => rules.scale.abs(),
+                    factor: match unit {
+                        Unit::Lanes => 1.0,
+                        Unit::Pairs(_) | Unit::Tiles(_) => rules.scale.abs(),
                     },
                     depth,
                     v_dim,
@@ -194,6 +212,29 @@ impl<T: Element> Kernel for Tile<'_, '_, T> {
             }
         }
         Some(())
+    }
+}
+
+/// The keys of a tile, for what multiplies them.
+#[derive(Clone, Copy)]
+enum Keys<'a> {
+    /// \[keys\]\[D\].
+    Lanes(&'a [f32]),
+    /// \[keys\]\[D\], the bits of bf16.
+    Pairs(Pairs, &'a [u16]),
+    /// Packed.
+    Tiles(&'a Products, &'a [f32]),
+}
+
+impl Keys<'_> {
+    /// Some of them. What is packed is taken whole.
+    fn of(self, part: Range<usize>, depth: usize) -> Self {
+        let part = part.start * depth..part.end * depth;
+        match self {
+            Keys::Lanes(k) => Keys::Lanes(&k[part]),
+            Keys::Pairs(pairs, k) => Keys::Pairs(pairs, &k[part]),
+            Keys::Tiles(..) => self,
+        }
     }
 }
 
@@ -294,18 +335,18 @@ impl Strip<'_> {
         }
     }
 
-    /// Packs the queries for tiles, as they are. Whether they are for tiles.
+    /// Packs the queries as words of two bf16, not scaled. Whether they are for units that take them.
     #[inline(always)]
-    fn pack_for<L: Lanes, T: Element>(
+    fn pack_words<L: Lanes, T: Element>(
         &mut self,
-        amx: &Products,
         lanes: L,
         x: &Operands<T>,
         task: &Task,
         scale: f32,
+        words: usize,
     ) -> bool {
         let row = |lane: usize| Self::query(&self.rows, lane, x, task);
-        amx.pack_queries(lanes, row, (x.spec.head_dim, scale), self.q)
+        pack_queries(lanes, row, (x.spec.head_dim, scale), (words, self.width), self.q)
     }
 
     /// The mask over a run of keys, [keys][width]: what is added, −∞ where nothing may be seen.
@@ -348,12 +389,12 @@ impl Strip<'_> {
 /// A strip against a tile of keys. Does not depend on the storage type, and is a function of its
 /// own: `run` is not inlined into the task.
 struct Step<'a, 'b> {
-    k: &'a [f32],
+    k: Keys<'a>,
     v: &'a [f32],
-    /// Where the products are those of tiles: all of them, and room for packed weights.
-    products: Option<(&'a Products, &'a mut [f32])>,
+    /// For tiles, room for packed weights.
+    weights: Option<&'a mut [f32]>,
     keys: usize,
-    /// What scores are still to be multiplied with: queries for tiles are not scaled.
+    /// What scores are still to be multiplied with: queries in bf16 are not scaled.
     factor: f32,
     depth: usize,
     v_dim: usize,
@@ -382,12 +423,13 @@ impl Kernel for Step<'_, '_> {
 impl Step<'_, '_> {
     #[inline(always)]
     fn step<L: Lanes, const NR: usize>(self, lanes: L) {
-        let Step { k, v, products, keys, mut factor, depth, v_dim, first, rules, mask, scores: s, strip } =
+        let Step { k, v, weights, keys, mut factor, depth, v_dim, first, rules, mask, scores: s, strip } =
             self;
         let width = NR * L::N;
-        match &products {
-            None => scores::<L, NR>(lanes, k, depth, strip.q, s),
-            Some((amx, _)) => amx.scores(k, strip.q, s),
+        match k {
+            Keys::Lanes(k) => scores::<L, NR>(lanes, k, depth, strip.q, s),
+            Keys::Pairs(pairs, k) => pairs.scores::<NR>(k, depth, strip.q, s),
+            Keys::Tiles(amx, k) => amx.scores(k, strip.q, s),
         }
         let s = &mut s[..keys * width];
 
@@ -440,12 +482,12 @@ impl Step<'_, '_> {
             *from = lanes.select(lanes.eq(*from, nothing), lanes.splat(0.0), *from);
         }
         let mut sums = [lanes.splat(0.0); NR];
-        let products = match products {
-            Some((amx, weights)) => {
+        let products = match (k, weights) {
+            (Keys::Tiles(amx, _), Some(weights)) => {
                 amx.weigh(lanes, s, factor, from, &mut sums, weights);
                 Some((amx, weights))
             }
-            None => {
+            _ => {
                 for s in s.chunks_exact_mut(width) {
                     let mut x = load(s);
                     for (x, from) in x.iter_mut().zip(from) {
