@@ -1,13 +1,15 @@
 //! Sums, means and variances that neither drift nor cancel.
 //!
 //! Lanes add up at most a few dozen terms in f32 before they go to f64, so that the error does
-//! not grow with the length of a row. The variance is the corrected two-pass one (Chan, Golub &
-//! LeVeque 1983): a first pass finds a *pivot*, the mean rounded to f32; a second one sums
-//! d = x − pivot and d², from which mean = pivot + Σd/n and var = Σd²/n − (Σd/n)². The pivot is
-//! so near the mean that the subtraction cancels nothing.
+//! not grow with the length of a row. With any *pivot*, d = x − pivot, mean = pivot + Σd/n and
+//! var = Σd²/n − (Σd/n)² (Chan, Golub & LeVeque 1983). That subtraction multiplies the relative error of
+//! Σd² by 1 + (Σd/n)²/var. One pass is enough where the mean of a few elements is a pivot with which
+//! this is 2 at most; otherwise a first pass finds the mean and a second one has it for its pivot, so
+//! that the subtraction cancels nothing.
 //!
-//! In a row of equal numbers every d is the same small multiple of one spacing, their sums are
-//! exact, and `pivot + shift` is exactly that number: such a row comes out as exactly its bias.
+//! In a row of equal numbers every d is the same small multiple of one spacing. If that is not 0, it is
+//! larger than the spread of the row, and after two passes their sums are exact, and `pivot + shift` is
+//! exactly that number: such a row comes out as exactly its bias.
 
 use crate::dtype::Element;
 use crate::simd::lanes::Lanes;
@@ -46,26 +48,43 @@ impl Moments {
         n: usize,
     ) -> Self {
         let n = n as f64;
+        let Some(first) = runs.clone().next() else { return Moments::known(0.0, 0.0) };
+        let guess = guess(lanes, first);
+        let (shift, variance) = Moments::about(lanes, guess, runs.clone(), n);
+        // Neither where one of them is NaN.
+        if shift * shift <= variance && variance.is_finite() {
+            return Moments::known(guess as f64 + shift, variance);
+        }
         let mut total = 0.0;
         for run in runs.clone() {
             total += sums(lanes, run, &Itself)[0];
         }
         let pivot = (total / n) as f32;
+        let (shift, variance) = Moments::about(lanes, pivot, runs.clone(), n);
+        if variance.is_finite() && shift.is_finite() {
+            Moments { pivot, shift, variance: variance.max(0.0) }
+        } else {
+            Moments::in_f64(runs, n)
+        }
+    }
+
+    /// Mean and biased variance, the mean less a pivot.
+    #[inline(always)]
+    fn about<'a, L: Lanes, T: Element>(
+        lanes: L,
+        pivot: f32,
+        runs: impl Iterator<Item = &'a [T]>,
+        n: f64,
+    ) -> (f64, f64) {
         let from_pivot = Deviation { pivot: lanes.splat(pivot) };
         let mut totals = [0.0; 2];
-        for run in runs.clone() {
+        for run in runs {
             let [d, dd] = sums(lanes, run, &from_pivot);
             totals[0] += d;
             totals[1] += dd;
         }
         let shift = totals[0] / n;
-        let variance = (totals[1] / n - shift * shift).max(0.0);
-        // `max` has dropped a NaN of the variance, but then Σd² is not finite.
-        if totals[1].is_finite() && shift.is_finite() {
-            Moments { pivot, shift, variance }
-        } else {
-            Moments::in_f64(runs, n)
-        }
+        (shift, totals[1] / n - shift * shift)
     }
 
     /// The same in f64 throughout, for numbers whose squares overflow f32, for ∞ and for NaN.
@@ -76,6 +95,22 @@ impl Moments {
         let mean = elements().sum::<f64>() / n;
         let variance = elements().map(|x| (x - mean) * (x - mean)).sum::<f64>() / n;
         Moments::known(mean, variance)
+    }
+}
+
+/// The mean of a few elements, of all parts of a run.
+#[inline(always)]
+fn guess<L: Lanes, T: Element>(lanes: L, x: &[T]) -> f32 {
+    let quarter = x.len() / 4;
+    if quarter >= L::N {
+        let mut sum = lanes.load_as(x);
+        for part in 1..4 {
+            sum = lanes.add(sum, lanes.load_as(&x[part * quarter..]));
+        }
+        lanes.reduce_add(sum) / (4 * L::N) as f32
+    } else {
+        let some = &x[..x.len().min(L::N)];
+        lanes.reduce_add(lanes.load_partial(some, 0.0)) / some.len() as f32
     }
 }
 

@@ -138,6 +138,20 @@ fn a_large_mean_cancels_nothing() {
     }
 }
 
+/// The first guess of a mean is that of such elements.
+#[test]
+fn a_few_elements_unlike_the_rest() {
+    for text in ["layer_norm f32 shape=3x1024 eps=1e-12", "instance_norm f32 shape=2x3x4096 eps=1e-12"] {
+        let problem: Problem = text.parse().unwrap();
+        let quarter = problem.operands()[0].shape.last().unwrap() / 4;
+        for outlier in [30.0, 1e4, 1e7] {
+            let x = |i: usize| if i % quarter < 16 { outlier } else { noise(6, i) };
+            let inputs = inputs(&problem, |name, i| if name == "x" { x(i) } else { 1.0 });
+            assert_close(&problem, &inputs, 1e-6);
+        }
+    }
+}
+
 #[test]
 fn infinities_nan_and_squares_that_overflow() {
     for special in [f64::INFINITY, f64::NAN, 1e30] {
