@@ -1,5 +1,7 @@
 //! Softmax along the last axis: all lanes hold neighbours of one row.
 
+use std::cell::Cell;
+
 use super::passes::{DEPTH, Parts, Passes, Pivot, read, write};
 use super::{BLOCK, Pass, Variant, kept_in, larger};
 use crate::dtype::Element;
@@ -9,11 +11,20 @@ use crate::simd::sum::Sum;
 
 /// Elements of the longest rows of which several in different passes fit into L2, and from how many such
 /// rows on it is worth the memory where exponentials wait.
-const fn longest_in_flight(log: bool) -> usize {
+pub(super) const fn longest_in_flight(log: bool) -> usize {
     // Without kept exponentials, which two rows have, there is less to fit.
     if log { 4 * BLOCK } else { 2 * BLOCK }
 }
 const ROWS: usize = 4;
+
+thread_local! {
+    /// Where the exponentials of two rows wait, from call to call.
+    static KEPT: Cell<[Vec<f32>; 2]> = const { Cell::new([Vec::new(), Vec::new()]) };
+}
+
+/// Rows that a thread had better take together: before the first and after the last of them, passes run
+/// alone.
+pub(super) const TOGETHER: usize = 16;
 
 /// Whole rows.
 pub(super) struct Rows<'a, T> {
@@ -182,7 +193,12 @@ impl<T: Element> Rows<'_, T> {
     fn in_flight<L: Lanes, V: Variant>(self, passes: Passes<L, V>) {
         let lanes = passes.lanes;
         let kept_len = if V::LOG { 0 } else { self.len };
-        let (mut kept, mut before) = (vec![0.0; kept_len], vec![0.0; kept_len]);
+        let mut buffers = KEPT.take();
+        for buffer in &mut buffers {
+            buffer.resize(kept_len.max(buffer.len()), 0.0);
+        }
+        let [kept, before] = &mut buffers;
+        let (mut kept, mut before) = (&mut kept[..kept_len], &mut before[..kept_len]);
         let rows = self.x.chunks_exact(self.len);
         let mut ahead = rows.clone();
         let mut maxima = [f32::NEG_INFINITY; 2];
@@ -196,13 +212,13 @@ impl<T: Element> Rows<'_, T> {
             let max = lanes.splat(f32::NEG_INFINITY);
             let (sum, max) = match unfinished.take() {
                 None => {
-                    let flight = Flight { ahead, x, kept: &mut kept, last: &[], before: &[], out: &mut [] };
+                    let flight = Flight { ahead, x, kept, last: &[], before: &[], out: &mut [] };
                     let mut passing = Passing { pivot, last: (pivot, Parts::splat(lanes, 0.0)), max };
                     (passing.all::<L, V, T, false>(passes, flight), passing.max)
                 }
                 Some(row) => {
                     let flight =
-                        Flight { ahead, x, kept: &mut kept, last: row.x, before: &before, out: row.out };
+                        Flight { ahead, x, kept, last: row.x, before, out: row.out };
                     let mut passing = Passing { pivot, last: (row.pivot, row.parts), max };
                     (passing.all::<L, V, T, true>(passes, flight), passing.max)
                 }
@@ -212,8 +228,9 @@ impl<T: Element> Rows<'_, T> {
             std::mem::swap(&mut kept, &mut before);
         }
         if let Some(Unfinished { x, out, pivot, parts }) = unfinished {
-            passes.block_finish(&pivot, parts, x, &before, out);
+            passes.block_finish(&pivot, parts, x, before, out);
         }
+        KEPT.set(buffers);
     }
 
     /// Long rows, in blocks.
