@@ -173,7 +173,11 @@ impl Engine {
         let (outer, len, inner) = dims;
         let threads = self.threads.worth(out.len());
         if outer >= threads && inner == 1 {
-            let together = if len <= rows::longest_in_flight(form.log) { (outer / (2 * threads)).clamp(1, rows::TOGETHER) } else { 1 };
+            let together = if len <= rows::longest_in_flight(form.log) {
+                (outer / (2 * threads)).clamp(1, rows::TOGETHER)
+            } else {
+                1
+            };
             self.threads.elements(out, together * len, |start, out| {
                 self.isa.run(form.of(Rows { x: &x[start..start + out.len()], out, len }));
             });

@@ -217,8 +217,7 @@ impl<T: Element> Rows<'_, T> {
                     (passing.all::<L, V, T, false>(passes, flight), passing.max)
                 }
                 Some(row) => {
-                    let flight =
-                        Flight { ahead, x, kept, last: row.x, before, out: row.out };
+                    let flight = Flight { ahead, x, kept, last: row.x, before, out: row.out };
                     let mut passing = Passing { pivot, last: (row.pivot, row.parts), max };
                     (passing.all::<L, V, T, true>(passes, flight), passing.max)
                 }
