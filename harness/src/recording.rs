@@ -70,7 +70,9 @@ impl Run {
             // The process number tells shards apart that start in the same second.
             id: format!("{}-{}", now.replace([':', '-'], ""), std::process::id()),
             revision: git(&["rev-parse", "HEAD"]).unwrap_or_default(),
-            dirty: git(&["status", "--porcelain"]).is_some_and(|changes| !changes.is_empty()),
+            // Not what is untracked: the run itself may be written into the repository.
+            dirty: git(&["status", "--porcelain", "--untracked-files=no"])
+                .is_some_and(|changes| !changes.is_empty()),
             machine: Machine::detect(),
             roofline,
             devices: BTreeMap::new(),
