@@ -19,8 +19,51 @@ pub const GUARD_BYTES: usize = 256;
 /// that reads past its input computes something plausible and wrong rather than a NaN.
 const GUARD: u8 = 0xa5;
 
+/// Bytes of a page of memory.
+const PAGE: usize = 4096;
+
+/// How tensors lie in memory.
+#[derive(Clone, Copy)]
+enum Placement {
+    /// Between guard zones, on a boundary of [`ALIGNMENT`].
+    Guarded,
+    /// See [`bare`].
+    Bare,
+    /// See [`scattered`]: the state of a linear congruential generator.
+    Scattered(u64),
+}
+
 thread_local! {
-    static BARE: Cell<bool> = const { Cell::new(false) };
+    static PLACEMENT: Cell<Placement> = const { Cell::new(Placement::Guarded) };
+}
+
+impl Placement {
+    /// Runs `work`, in which the tensors of this thread lie so.
+    fn during<R>(self, work: impl FnOnce() -> R) -> R {
+        struct Restore(Placement);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                PLACEMENT.set(self.0);
+            }
+        }
+        let _restore = Restore(PLACEMENT.replace(self));
+        work()
+    }
+
+    /// Guard bytes before and after the next tensor.
+    fn guards() -> [usize; 2] {
+        match PLACEMENT.get() {
+            Placement::Guarded => [GUARD_BYTES; 2],
+            Placement::Bare => [0; 2],
+            Placement::Scattered(state) => {
+                // Knuth's; the high bits are the good ones.
+                let next = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                PLACEMENT.set(Placement::Scattered(next));
+                let before = (next >> 32) as usize % (PAGE / ALIGNMENT) * ALIGNMENT;
+                [GUARD_BYTES + before, GUARD_BYTES + PAGE - ALIGNMENT - before]
+            }
+        }
+    }
 }
 
 /// Runs `work`, in which tensors that this thread makes are bare: nothing but their data, aligned
@@ -29,27 +72,31 @@ thread_local! {
 /// Guard zones show a write; to a tool that watches the edges of allocations (guard pages, a
 /// sanitizer) they hide a read. And kernels over operands of one alignment say nothing of others.
 pub fn bare<R>(work: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            BARE.set(self.0);
-        }
-    }
-    let _restore = Restore(BARE.replace(true));
-    work()
+    Placement::Bare.during(work)
+}
+
+/// Runs `work`, in which every tensor that this thread makes starts at another cache line of a page,
+/// drawn from `seed`.
+///
+/// Loads and stores whose addresses differ by a multiple of a page, or nearly, wait for each other on
+/// most processors, so that the time of a kernel depends on how its operands lie. Where an allocator puts
+/// them follows from everything that was allocated before: of two programs that differ in nothing
+/// else, one can be faster every time. Who compares two programs had better draw.
+pub fn scattered<R>(seed: u64, work: impl FnOnce() -> R) -> R {
+    Placement::Scattered(seed).during(work)
 }
 
 /// A dense row-major tensor in host memory.
 ///
 /// The data start on a 64-byte boundary and lie between two guard zones, so that a kernel which
 /// writes past either end is found by [`guards_intact`](Tensor::guards_intact); unless the tensor
-/// is [`bare`].
+/// is [`bare`], and anywhere in a page if it is [`scattered`].
 #[derive(Clone, Debug)]
 pub struct Tensor {
     shape: Vec<usize>,
     element: ElementType,
-    /// Bytes before the data and as many after them: [`GUARD_BYTES`] or none.
-    guard: usize,
+    /// Bytes before the data, and after them.
+    guards: [usize; 2],
     buffer: AVec<u8, RuntimeAlign>,
 }
 
@@ -57,12 +104,13 @@ impl Tensor {
     /// A tensor of zeros.
     pub fn zeros(element: ElementType, shape: &[usize]) -> Self {
         let bytes = shape.iter().product::<usize>() * element.size();
-        let (guard, alignment) = if BARE.get() { (0, element.size()) } else { (GUARD_BYTES, ALIGNMENT) };
-        let mut buffer = AVec::with_capacity(alignment, bytes + 2 * guard);
-        buffer.resize(guard, GUARD);
-        buffer.resize(guard + bytes, 0);
-        buffer.resize(2 * guard + bytes, GUARD);
-        Tensor { shape: shape.to_vec(), element, guard, buffer }
+        let guards @ [before, after] = Placement::guards();
+        let alignment = if before == 0 { element.size() } else { ALIGNMENT };
+        let mut buffer = AVec::with_capacity(alignment, before + bytes + after);
+        buffer.resize(before, GUARD);
+        buffer.resize(before + bytes, 0);
+        buffer.resize(before + bytes + after, GUARD);
+        Tensor { shape: shape.to_vec(), element, guards, buffer }
     }
 
     /// A tensor of NaN: an output before its kernel ran, so that an element which was never
@@ -148,16 +196,18 @@ impl Tensor {
 
     /// The data as bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.buffer[self.guard..self.buffer.len() - self.guard]
+        let [before, after] = self.guards;
+        &self.buffer[before..self.buffer.len() - after]
     }
 
     /// The data as bytes, to be written.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let end = self.buffer.len() - self.guard;
-        &mut self.buffer[self.guard..end]
+        let [before, after] = self.guards;
+        let end = self.buffer.len() - after;
+        &mut self.buffer[before..end]
     }
 
-    /// The data together with both guard zones, [`GUARD_BYTES`] each unless [`bare`]: where a kernel over raw
+    /// The data together with both guard zones, at least [`GUARD_BYTES`] each unless [`bare`]: where a kernel over raw
     /// memory may stray, and what proves that [`guards_intact`](Tensor::guards_intact) notices.
     pub fn surroundings_mut(&mut self) -> &mut [u8] {
         &mut self.buffer
@@ -197,7 +247,8 @@ impl Tensor {
 
     /// Whether nothing wrote outside the data.
     pub fn guards_intact(&self) -> bool {
-        let (front, back) = (&self.buffer[..self.guard], &self.buffer[self.buffer.len() - self.guard..]);
+        let [before, after] = self.guards;
+        let (front, back) = (&self.buffer[..before], &self.buffer[self.buffer.len() - after..]);
         front.iter().chain(back).all(|&byte| byte == GUARD)
     }
 
@@ -226,3 +277,37 @@ impl PartialEq for Tensor {
 }
 
 impl Eq for Tensor {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scattered_tensors_start_at_any_line_of_a_page() {
+        let make = |seed| {
+            scattered(seed, || {
+                let tensors = (0..640).map(|_| Tensor::unwritten(DType::F32, &[3]));
+                tensors
+                    .map(|mut tensor| {
+                        assert_eq!(
+                            (tensor.bytes().len(), tensor.bytes().as_ptr() as usize % ALIGNMENT),
+                            (12, 0)
+                        );
+                        assert!(tensor.guards_intact());
+                        tensor.surroundings_mut()[0] = 0;
+                        assert!(!tensor.guards_intact());
+                        tensor.guards
+                    })
+                    .collect::<Vec<_>>()
+            })
+        };
+        let guards = make(7);
+        assert_eq!(make(7), guards);
+        assert_ne!(make(8), guards);
+        let lines: std::collections::HashSet<_> = guards.iter().map(|[before, _]| before % PAGE).collect();
+        assert_eq!(lines.len(), PAGE / ALIGNMENT);
+        assert!(guards.iter().all(|[before, after]| before.min(after) >= &GUARD_BYTES));
+        // And no longer.
+        assert_eq!(Tensor::zeros(ElementType::Bool, &[1]).guards, [GUARD_BYTES; 2]);
+    }
+}

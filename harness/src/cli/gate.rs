@@ -207,6 +207,10 @@ fn compare(
     if !contest.has_canary() {
         report.notes.push("no canary: a side is older than it".into());
     }
+    if !contest.is_scattered() {
+        let why = "operands lie where allocators put them: a side is older than drawing that";
+        report.notes.push(why.into());
+    }
     let count = |wanted: fn(&Standing) -> bool| standings.iter().filter(|standing| wanted(standing)).count();
     let wrong = count(|standing| matches!(standing, Standing::Wrong { .. }));
     if wrong > 0 {

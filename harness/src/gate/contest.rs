@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! round: copy both under fresh names → spawn in random order → pin → canary and cases in random order → kill → delete
-//! case:  prepare on both → ten pairs of slices, either first by a coin → outputs of both judged
+//! case:  prepare on both, operands anywhere in a page → ten pairs of slices, either first by a coin → outputs of both judged
 //! ```
 //!
 //! Every round has processes of its own, from files of their own. Where the pages of a file and of
 //! a process's buffers lie stays as it is for their whole life, and can make one of two identical
 //! executables 5 % slower for minutes; fresh ones draw anew, so that this becomes noise that
-//! rounds average over. Nothing but a random name tells the system which side is which.
+//! rounds average over. Where a buffer lies in its page is the same in every process of an executable,
+//! and one more allocation before it moves it: that is drawn too
+//! ([`scattered`](touchstone_kernels::tensor::scattered)). Nothing but a random name tells the system which side is which.
 
 mod duel;
 
@@ -176,6 +178,8 @@ pub struct Contest<'a> {
     cases: Vec<Contested>,
     /// Passes of the canary that take a slice; none where a side has no canary.
     canary: Option<u64>,
+    /// Whether both sides draw where their operands lie.
+    scattered: bool,
     directory: TempDir,
     random: Xoshiro256PlusPlus,
     pinning: Pinning,
@@ -204,8 +208,8 @@ impl<'a> Contest<'a> {
         let random = Xoshiro256PlusPlus::seed_from_u64(seed);
         // After the oracle, which takes all processors.
         let pinning = Pinning::of_driver();
-        let (canary, round, rows) = (None, 0, Vec::new());
-        Contest { sides, cases, canary, directory, random, pinning, stop, bar, round, rows }
+        let (canary, scattered, round, rows) = (None, true, 0, Vec::new());
+        Contest { sides, cases, canary, scattered, directory, random, pinning, stop, bar, round, rows }
     }
 
     /// Which processor is whose.
@@ -216,6 +220,12 @@ impl<'a> Contest<'a> {
     /// Whether both sides have the loop that never changes.
     pub fn has_canary(&self) -> bool {
         self.canary.is_some()
+    }
+
+    /// Whether both sides have drawn where their operands lie, in each round so far. One that is older
+    /// leaves them where its allocator puts them.
+    pub fn is_scattered(&self) -> bool {
+        self.scattered
     }
 
     /// The cases and rounds so far.
@@ -259,7 +269,11 @@ impl<'a> Contest<'a> {
             fs::copy(original, &paths[role as usize]).map_err(failed)?;
         }
         let [one, other] = [self.start(order[0], &paths)?, self.start(order[1], &paths)?];
-        let workers = if order[0] == Role::Base { [one, other] } else { [other, one] };
+        let mut workers = if order[0] == Role::Base { [one, other] } else { [other, one] };
+        for role in BOTH {
+            let scattered = workers[role as usize].scatter(self.random.next_u64());
+            self.scattered &= scattered.map_err(|source| failure(role, source))?;
+        }
         Ok(Duel { workers, paths })
     }
 

@@ -252,6 +252,21 @@ impl Worker {
         }
     }
 
+    /// Lets the operands and results of what is prepared from now on lie anywhere in a page, as `seed`
+    /// has it. False where the worker is older than this request.
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    pub fn scatter(&mut self, seed: u64) -> Result<bool, DriverError> {
+        let request = Request::Scatter { seed };
+        match self.request(&request) {
+            Ok(Response::Scattered) => Ok(true),
+            Ok(response) => Err(self.unexpected(&request, &response)),
+            Err(DriverError::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Frees what was prepared.
     ///
     /// # Errors

@@ -40,6 +40,7 @@
 //! | `peaks` | `peaks copy_gb_s=… f32_gflops=… f16_gflops=… bf16_gflops=…` | Measures what the backend's library reaches on its device in copying and in matrix products. |
 //! | | `unsupported <reason>` | The device is the CPU, whose limits the driver measures. |
 //! | `canary <passes>` | `ran <ns>` | Takes the time of so many passes over a loop that never changes ([`canary`](super::canary)). A worker that has none answers with an error. |
+//! | `scatter <seed>` | `scattered` | From now on, each operand and result that `prepare` makes starts at a cache line of a page drawn from `seed`. A worker that cannot answers with an error. |
 //! | `quit` | `bye` | Ends the worker. So does the end of its input. |
 //!
 //! Any request can be answered by `error <message>`; the worker lives on. Requests are answered
@@ -99,6 +100,11 @@ pub enum Request {
         /// Passes between start and stop.
         passes: u64,
     },
+    /// Let operands and results lie anywhere in a page.
+    Scatter {
+        /// Where follows from this.
+        seed: u64,
+    },
     /// End.
     Quit,
 }
@@ -135,6 +141,8 @@ pub enum Response {
     },
     /// To `peaks`.
     Peaks(DevicePeaks),
+    /// To `scatter`.
+    Scattered,
     /// To `quit`.
     Bye,
     /// To anything.
@@ -206,6 +214,7 @@ impl fmt::Display for Request {
             Request::Memory { case } => write!(f, "memory {}", Text(case)),
             Request::Peaks => f.write_str("peaks"),
             Request::Canary { passes } => write!(f, "canary {passes}"),
+            Request::Scatter { seed } => write!(f, "scatter {seed}"),
             Request::Quit => f.write_str("quit"),
         }
     }
@@ -248,8 +257,12 @@ impl FromStr for Request {
                 let passes = passes.ok_or_else(|| wrong("canary <passes, at least 1>"))?;
                 Ok(Request::Canary { passes })
             }
+            "scatter" => {
+                let seed = rest.parse().map_err(|_| wrong("scatter <seed>"))?;
+                Ok(Request::Scatter { seed })
+            }
             "quit" if rest.is_empty() => Ok(Request::Quit),
-            _ => Err(wrong("prepare, run, outputs, release, memory, peaks, canary or quit")),
+            _ => Err(wrong("prepare, run, outputs, release, memory, peaks, canary, scatter or quit")),
         }
     }
 }
@@ -268,6 +281,7 @@ impl fmt::Display for Response {
                 write!(f, "peaks copy_gb_s={copy_gb_s} f32_gflops={f32_gflops} ")?;
                 write!(f, "f16_gflops={f16_gflops} bf16_gflops={bf16_gflops}")
             }
+            Response::Scattered => f.write_str("scattered"),
             Response::Bye => f.write_str("bye"),
             Response::Error { message } => write!(f, "error {}", Text(message)),
         }
@@ -301,9 +315,12 @@ impl FromStr for Response {
                     bf16_gflops: fields.number("bf16_gflops")?,
                 }))
             }
+            "scattered" if rest.is_empty() => Ok(Response::Scattered),
             "bye" if rest.is_empty() => Ok(Response::Bye),
             "error" => Ok(Response::Error { message: text("error <message>")? }),
-            _ => Err(wrong("prepared, unsupported, ran, wrote, released, memory, peaks, bye or error")),
+            _ => Err(wrong(
+                "prepared, unsupported, ran, wrote, released, memory, peaks, scattered, bye or error",
+            )),
         }
     }
 }

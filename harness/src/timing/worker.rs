@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use touchstone_kernels::{
     Backend, BackendError, BackendId, Clock, InputError, Inputs, ParseError, Prepared, Registry, Stopwatch,
-    Support,
+    Support, tensor,
 };
 
 use super::canary::canary;
@@ -108,7 +108,7 @@ pub fn serve(
     let mut say = |line: String| writeln!(output, "{line}").and_then(|()| output.flush());
     say(Greeting { backend: BackendId::clone(backend.id()), info: backend.info() }.to_string())?;
 
-    let mut rotation = None;
+    let (mut rotation, mut scatter) = (None, None);
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -119,7 +119,7 @@ pub fn serve(
         let text = text.trim_end_matches(['\n', '\r']);
         // A backend may panic, or leave its state broken when it does: nothing prepared survives.
         let answer = catch_unwind(AssertUnwindSafe(|| {
-            answer(backend.as_ref(), &mut rotation, &text.parse::<Request>()?)
+            answer(backend.as_ref(), &mut rotation, &mut scatter, &text.parse::<Request>()?)
         }))
         .unwrap_or_else(|panic| {
             rotation = None;
@@ -136,6 +136,7 @@ pub fn serve(
 fn answer(
     backend: &dyn Backend,
     rotation: &mut Option<Rotation>,
+    scatter: &mut Option<u64>,
     request: &Request,
 ) -> Result<Response, Refusal> {
     match request {
@@ -146,7 +147,15 @@ fn answer(
             if let Support::No(reason) = backend.supports(&case.problem) {
                 return Ok(Response::Unsupported { reason: reason.into() });
             }
-            let ready = match Rotation::prepare(backend, &case, *entries) {
+            let prepare = || Rotation::prepare(backend, &case, *entries);
+            let prepared = match scatter {
+                None => prepare(),
+                Some(seed) => {
+                    *seed = seed.wrapping_add(1);
+                    tensor::scattered(*seed, prepare)
+                }
+            };
+            let ready = match prepared {
                 Ok(ready) => rotation.insert(ready),
                 Err(Refusal::Backend(error @ BackendError::OutOfMemory { .. })) => {
                     return Ok(Response::Unsupported { reason: error.to_string() });
@@ -197,6 +206,10 @@ fn answer(
         }
         Request::Canary { passes } => {
             Ok(Response::Ran { ns: canary(*passes).as_nanos() as u64, waited: None })
+        }
+        Request::Scatter { seed } => {
+            *scatter = Some(*seed);
+            Ok(Response::Scattered)
         }
         Request::Release => {
             *rotation = None;

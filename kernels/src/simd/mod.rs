@@ -5,6 +5,7 @@
 //! | [`isa`] | instruction sets as values: holding a token proves the CPU has it |
 //! | [`lanes`], `lanes_*` | vectors of f32 lanes |
 //! | [`tiles`], [`pairs`] | products of bf16 by AMX and AVX512-BF16; with `lanes_*` the only `unsafe` of our own kernels |
+//! | `buffer`, `cut` | memory of a kernel's own, and pieces of a caller's |
 //! | `threads`, `seats` | sharing rows out among threads, and a processor for each of these |
 //! | `math` | elementary functions over lanes |
 //! | `activation`, `attention`, `norm`, `rope`, `softmax` | one file per family |
@@ -14,6 +15,7 @@
 
 mod activation;
 mod attention;
+mod buffer;
 mod cut;
 pub mod isa;
 pub mod lanes;

@@ -19,6 +19,7 @@ fn requests() -> impl Strategy<Value = Request> {
             .prop_map(|case| Request::Memory { case }),
         Just(Request::Peaks),
         (1..=u64::MAX).prop_map(|passes| Request::Canary { passes }),
+        any::<u64>().prop_map(|seed| Request::Scatter { seed }),
         Just(Request::Quit),
     ]
 }
@@ -54,6 +55,7 @@ fn responses() -> impl Strategy<Value = Response> {
         (any::<u64>(), any::<Option<u64>>()).prop_map(|(ns, waited)| Response::Ran { ns, waited }),
         any::<usize>().prop_map(|tensors| Response::Wrote { tensors }),
         Just(Response::Released),
+        Just(Response::Scattered),
         any::<u64>().prop_map(|extra| Response::Memory { extra }),
         [rate(), rate(), rate(), rate()].prop_map(|[copy_gb_s, f32_gflops, f16_gflops, bf16_gflops]| {
             Response::Peaks(DevicePeaks { copy_gb_s, f32_gflops, f16_gflops, bf16_gflops })

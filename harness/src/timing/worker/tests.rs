@@ -130,6 +130,24 @@ fn a_whole_conversation() {
 }
 
 #[test]
+fn scattering_changes_no_result() {
+    let mut worker = Conversation::start();
+    let directory = tempfile::tempdir().unwrap();
+    let case: Case = "softmax f32 shape=4x16 fill=normal seed=7".parse().unwrap();
+    assert_eq!(worker.say("scatter 18446744073709551615"), Response::Scattered);
+    for name in ["first", "second"] {
+        assert!(matches!(worker.say(&format!("prepare 2 {case}")), Response::Prepared(_)));
+        let path = directory.path().join(name);
+        let request = Request::Outputs { path: path.to_string_lossy().into_owned() };
+        assert_eq!(worker.say(&request.to_string()), Response::Wrote { tensors: 1 });
+        assert_eq!(exchange::read(&path, &case.problem).unwrap().get("out"), case.inputs().get("x"));
+    }
+    assert_eq!(worker.error("scatter -1"), "'scatter -1': expected scatter <seed>");
+    drop(worker.to);
+    worker.thread.join().unwrap().unwrap();
+}
+
+#[test]
 fn errors_are_answers_and_the_worker_lives_on() {
     let mut worker = Conversation::start();
     assert_eq!(worker.error("run 0 1"), "nothing is prepared");

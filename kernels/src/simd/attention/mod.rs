@@ -34,8 +34,6 @@ mod words;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use aligned_vec::{AVec, ConstAlign};
-
 use self::operands::Operands;
 use self::plan::Plan;
 use super::Engine;
@@ -50,7 +48,6 @@ use crate::host::HostPrepared;
 use crate::op::Attention;
 use crate::operands::{Inputs, Outputs};
 use crate::problem::Problem;
-use crate::tensor::ALIGNMENT;
 
 /// Keys and queries are counted in f32 lanes, which hold every integer below this one.
 const MAX_LEN: usize = 1 << 24;
@@ -94,21 +91,6 @@ struct Lse(Vec<f32>);
 impl Lse {
     fn take(outputs: &mut Outputs) -> Result<Self, BackendError> {
         Ok(Lse(vec![f32::NAN; outputs.slice_mut::<f32>("lse")?.len()]))
-    }
-}
-
-type Buffer = AVec<f32, ConstAlign<ALIGNMENT>>;
-
-/// A buffer of at least `len` floats that keeps its memory from run to run.
-fn reserve(buffer: &mut Option<Buffer>, len: usize) -> &mut [f32] {
-    if buffer.as_ref().is_none_or(|buffer| buffer.len() < len) {
-        let mut larger = Buffer::with_capacity(ALIGNMENT, len);
-        larger.resize(len, 0.0);
-        *buffer = Some(larger);
-    }
-    match buffer {
-        Some(buffer) => &mut buffer[..len],
-        None => &mut [],
     }
 }
 

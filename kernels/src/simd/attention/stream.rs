@@ -12,8 +12,9 @@ use super::operands::{MaskRow, Operands};
 use super::rules::{QueryLanes, Rules};
 use super::tile::cleaned;
 use super::transpose::across;
-use super::{Buffer, Partial, Task, hull, reserve};
+use super::{Partial, Task, hull};
 use crate::dtype::{DType, Element};
+use crate::simd::buffer::Buffer;
 use crate::simd::lanes::{Kernel, Lanes, MAX_LANES};
 
 /// Keys of a tile: runs of K and V long enough for what fetches them ahead.
@@ -21,8 +22,8 @@ const KEYS: usize = 256;
 
 #[derive(Default)]
 pub(super) struct Scratch {
-    q: Option<Buffer>,
-    scores: Option<Buffer>,
+    q: Buffer,
+    scores: Buffer,
 }
 
 /// One task.
@@ -65,8 +66,8 @@ impl<T: Element> Kernel for Stream<'_, '_, T> {
         let (depth, v_dim, rows) = (x.spec.head_dim, x.spec.v_dim, task.rows());
         let rules = Rules::new(x.spec, x.has_mask());
         let padded = depth.next_multiple_of(L::N);
-        let q = reserve(&mut scratch.q, rows * padded);
-        let scores = reserve(&mut scratch.scores, rows * KEYS);
+        let q = scratch.q.reserve(rows * padded);
+        let scores = scratch.scores.reserve(rows * KEYS);
         partial.rows.fill(0.0);
         let mut seen = 0..0;
         for row in 0..rows {

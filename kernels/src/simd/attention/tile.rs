@@ -15,8 +15,9 @@ use super::product::{accumulate, block_rows, scores, strip_vectors};
 use super::rules::{QueryLanes, Rules};
 use super::transpose::{to_columns, to_rows};
 use super::words::pack_queries;
-use super::{Buffer, Partial, Task, Unit, hull, reserve};
+use super::{Partial, Task, Unit, hull};
 use crate::dtype::{DType, Element};
+use crate::simd::buffer::Buffer;
 use crate::simd::cut::cut_mut;
 use crate::simd::lanes::{Kernel, Lanes, MAX_LANES};
 use crate::simd::pairs::Pairs;
@@ -31,14 +32,14 @@ pub(super) const MAX_WIDTH: usize = 3 * MAX_LANES;
 
 #[derive(Default)]
 pub(super) struct Scratch {
-    q: Option<Buffer>,
-    o: Option<Buffer>,
-    scores: Option<Buffer>,
-    mask: Option<Buffer>,
-    k: Option<Buffer>,
-    v: Option<Buffer>,
-    weights: Option<Buffer>,
-    lanes: Option<Buffer>,
+    q: Buffer,
+    o: Buffer,
+    scores: Buffer,
+    mask: Buffer,
+    k: Buffer,
+    v: Buffer,
+    weights: Buffer,
+    lanes: Buffer,
 }
 
 /// One task. Nothing comes of it where its queries are not for the unit.
@@ -97,9 +98,9 @@ impl<T: Element> Kernel for Tile<'_, '_, T> {
             (None, _) => depth,
         };
 
-        let mut q = reserve(&mut scratch.q, padded.div_ceil(strip) * strip * words);
-        let mut o = reserve(&mut scratch.o, padded * v_dim);
-        let mut per_lane = reserve(&mut scratch.lanes, padded * 6);
+        let mut q = scratch.q.reserve(padded.div_ceil(strip) * strip * words);
+        let mut o = scratch.o.reserve(padded * v_dim);
+        let mut per_lane = scratch.lanes.reserve(padded * 6);
         let mut strips = Vec::with_capacity(padded.div_ceil(strip));
         let mut first = 0;
         while first < padded {
@@ -131,8 +132,8 @@ impl<T: Element> Kernel for Tile<'_, '_, T> {
             first += width;
         }
 
-        let score_tile = reserve(&mut scratch.scores, KEYS * strip);
-        let mask_tile = reserve(&mut scratch.mask, if x.has_mask() { KEYS * strip } else { 0 });
+        let score_tile = scratch.scores.reserve(KEYS * strip);
+        let mask_tile = scratch.mask.reserve(if x.has_mask() { KEYS * strip } else { 0 });
         let seen = strips.iter().fold(0..0, |seen, strip| hull(seen, strip.any.clone()));
         let tiles = seen.len().div_ceil(KEYS).max(1);
         let tile = seen.len().div_ceil(tiles).max(1).next_multiple_of(block_rows::<L>()).min(KEYS);
@@ -152,8 +153,8 @@ impl<T: Element> Kernel for Tile<'_, '_, T> {
                 }
                 (Some(amx), _) => {
                     let (k, v) = (cleaned_if(clean, k), cleaned_if(clean, v));
-                    let packed_k = reserve(&mut scratch.k, amx.key_words());
-                    let packed_v = reserve(&mut scratch.v, amx.value_words());
+                    let packed_k = scratch.k.reserve(amx.key_words());
+                    let packed_v = scratch.v.reserve(amx.value_words());
                     amx.pack_keys(&k, depth, packed_k);
                     amx.pack_values(lanes, &v, v_dim, packed_v);
                     (Keys::Tiles(amx, packed_k), &*packed_v)
@@ -178,9 +179,7 @@ impl<T: Element> Kernel for Tile<'_, '_, T> {
                 let part = seen.start - keys.start..seen.end - keys.start;
                 let (v, weights, scores) = match &amx {
                     None => (&v[part.start * v_dim..part.end * v_dim], None, seen.len() * strip.width),
-                    Some(amx) => {
-                        (v, Some(reserve(&mut scratch.weights, amx.weight_words())), amx.score_words())
-                    }
+                    Some(amx) => (v, Some(scratch.weights.reserve(amx.weight_words())), amx.score_words()),
                 };
                 lanes.run(Step {
                     k: k.of(part, depth),
@@ -240,17 +239,12 @@ impl Keys<'_> {
 
 /// A tile in f32: as it lies in memory where it can be, else converted.
 #[inline(always)]
-fn as_f32<'a, L: Lanes, T: Element>(
-    lanes: L,
-    x: &'a [T],
-    clean: bool,
-    buffer: &'a mut Option<Buffer>,
-) -> &'a [f32] {
+fn as_f32<'a, L: Lanes, T: Element>(lanes: L, x: &'a [T], clean: bool, buffer: &'a mut Buffer) -> &'a [f32] {
     if T::DTYPE == DType::F32 && !clean {
         return bytemuck::cast_slice(x);
     }
     let x = cleaned_if(clean, x);
-    let to = reserve(buffer, x.len());
+    let to = buffer.reserve(x.len());
     for (x, to) in x.chunks(L::N).zip(to.chunks_mut(L::N)) {
         if x.len() == L::N {
             lanes.store(to, lanes.load_as(x));

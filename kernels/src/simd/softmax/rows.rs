@@ -5,9 +5,11 @@ use std::cell::Cell;
 use super::passes::{DEPTH, Parts, Passes, Pivot, read, write};
 use super::{BLOCK, Pass, Variant, kept_in, larger};
 use crate::dtype::Element;
+use crate::simd::buffer::Buffer;
 use crate::simd::cut::{cut, cut_mut};
 use crate::simd::lanes::{AHEAD, Lanes};
 use crate::simd::sum::Sum;
+use crate::tensor::ALIGNMENT;
 
 /// Elements of the longest rows of which several in different passes fit into L2, and from how many such
 /// rows on it is worth the memory where exponentials wait.
@@ -19,7 +21,7 @@ const ROWS: usize = 4;
 
 thread_local! {
     /// Where the exponentials of two rows wait, from call to call.
-    static KEPT: Cell<[Vec<f32>; 2]> = const { Cell::new([Vec::new(), Vec::new()]) };
+    static KEPT: Cell<Buffer> = const { Cell::new(Buffer::EMPTY) };
 }
 
 /// Rows that a thread had better take together: before the first and after the last of them, passes run
@@ -193,12 +195,11 @@ impl<T: Element> Rows<'_, T> {
     fn in_flight<L: Lanes, V: Variant>(self, passes: Passes<L, V>) {
         let lanes = passes.lanes;
         let kept_len = if V::LOG { 0 } else { self.len };
-        let mut buffers = KEPT.take();
-        for buffer in &mut buffers {
-            buffer.resize(kept_len.max(buffer.len()), 0.0);
-        }
-        let [kept, before] = &mut buffers;
-        let (mut kept, mut before) = (&mut kept[..kept_len], &mut before[..kept_len]);
+        // Both from a cache line on.
+        let apart = kept_len.next_multiple_of(ALIGNMENT / size_of::<f32>());
+        let mut buffer = KEPT.take();
+        let (kept, before) = buffer.reserve(apart + kept_len).split_at_mut(apart);
+        let (mut kept, mut before) = (&mut kept[..kept_len], before);
         let rows = self.x.chunks_exact(self.len);
         let mut ahead = rows.clone();
         let mut maxima = [f32::NEG_INFINITY; 2];
@@ -229,7 +230,7 @@ impl<T: Element> Rows<'_, T> {
         if let Some(Unfinished { x, out, pivot, parts }) = unfinished {
             passes.block_finish(&pivot, parts, x, before, out);
         }
-        KEPT.set(buffers);
+        KEPT.set(buffer);
     }
 
     /// Long rows, in blocks.
