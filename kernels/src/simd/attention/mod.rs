@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `plan` | how a problem is cut into tasks; nothing there depends on the number of threads |
 //! | `operands`, `rules` | the semantics: ranges, masks, biases |
-//! | `tile` | many rows: queries in the lanes, `product` its two matrix products, `amx` in tiles, `words` what bf16 units take |
+//! | `tile`, `strip` | many rows: queries in the lanes, `product` its two matrix products, `amx` in tiles, `words` what bf16 units take |
 //! | `stream` | few rows: K and V stream past, head dimensions in the lanes |
 //! | `finish` | division by the sum, merging of runs of keys |
 //! | `careful` | rows that meet NaN or ∞ |
@@ -25,6 +25,7 @@ mod plan;
 mod product;
 mod rules;
 mod stream;
+mod strip;
 #[cfg(test)]
 mod tests;
 mod tile;
