@@ -154,6 +154,7 @@ impl<F: Copy> Passing<F> {
     ) -> f64 {
         let lanes = passes.lanes;
         let zero = lanes.splat(0.0);
+        let only = rows.x.len() <= 4 * DEPTH * L::N;
         let mut sum = Sum::zero(lanes);
         while !rows.x.is_empty() {
             let mut group = rows.take::<V, LAST>(rows.x.len().min(4 * DEPTH * L::N));
@@ -179,7 +180,11 @@ impl<F: Copy> Passing<F> {
                 let e = self.vector::<L, V, T, LAST>(passes, &mut tail, 0, count);
                 sums[3] = lanes.add(sums[3], lanes.select(lanes.first(count), e, zero));
             }
-            sum.add(lanes, lanes.add(lanes.add(sums[0], sums[1]), lanes.add(sums[2], sums[3])));
+            let term = lanes.add(lanes.add(sums[0], sums[1]), lanes.add(sums[2], sums[3]));
+            if only {
+                return lanes.reduce_add_f64(term);
+            }
+            sum.add(lanes, term);
         }
         sum.total(lanes)
     }
