@@ -33,10 +33,46 @@ impl<F: Copy> Sum<F> {
         let sum = lanes.add(self.high, self.low);
         (sum, lanes.sub(self.low, lanes.sub(sum, self.high)))
     }
+}
+
+/// The sum of all lanes of many vectors or of few. Of one or two nothing is lost, so that nothing need be
+/// kept but themselves.
+#[derive(Clone, Copy)]
+pub(super) struct Total<F> {
+    /// Of two terms, each of its parts is one of them.
+    sum: Sum<F>,
+    terms: usize,
+}
+
+impl<F: Copy> Total<F> {
+    /// Of nothing.
+    #[inline(always)]
+    pub(super) fn zero<L: Lanes<F = F>>(lanes: L) -> Self {
+        Total { sum: Sum::zero(lanes), terms: 0 }
+    }
+
+    /// Adds a term to each lane.
+    #[inline(always)]
+    pub(super) fn add<L: Lanes<F = F>>(&mut self, lanes: L, term: F) {
+        match self.terms {
+            0 => self.sum.high = term,
+            1 => self.sum.low = term,
+            terms => {
+                if terms == 2 {
+                    let second = std::mem::replace(&mut self.sum.low, lanes.splat(0.0));
+                    self.sum.add(lanes, second);
+                }
+                self.sum.add(lanes, term);
+            }
+        }
+        self.terms += 1;
+    }
 
     /// The sum of all lanes.
     #[inline(always)]
-    pub(super) fn total<L: Lanes<F = F>>(self, lanes: L) -> f64 {
-        lanes.reduce_add_f64(self.high) + lanes.reduce_add_f64(self.low)
+    pub(super) fn of_lanes<L: Lanes<F = F>>(self, lanes: L) -> f64 {
+        let Sum { high, low } = self.sum;
+        let rest = if self.terms > 1 { lanes.reduce_add_f64(low) } else { 0.0 };
+        lanes.reduce_add_f64(high) + rest
     }
 }

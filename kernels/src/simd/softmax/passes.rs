@@ -6,7 +6,7 @@ use super::Variant;
 use crate::dtype::{DType, Element};
 use crate::simd::lanes::{AHEAD, Lanes};
 use crate::simd::math;
-use crate::simd::sum::Sum;
+use crate::simd::sum::Total;
 
 /// The power of two by which exponentials are larger than they should be, so that one that
 /// rounds to zero only in the quotient is a normal number until then.
@@ -169,7 +169,7 @@ impl<L: Lanes, V: Variant> Passes<L, V> {
     ) -> f64 {
         let lanes = self.lanes;
         let zero = lanes.splat(0.0);
-        let mut sum = Sum::zero(lanes);
+        let mut sum = Total::zero(lanes);
         let mut start = 0;
         for group in x.chunks(4 * DEPTH * L::N) {
             let mut sums = [zero; 4];
@@ -198,7 +198,7 @@ impl<L: Lanes, V: Variant> Passes<L, V> {
             }
             sum.add(lanes, lanes.add(lanes.add(sums[0], sums[1]), lanes.add(sums[2], sums[3])));
         }
-        sum.total(lanes)
+        sum.of_lanes(lanes)
     }
 
     /// What finishes a row with this sum of exponentials.

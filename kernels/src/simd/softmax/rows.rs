@@ -8,7 +8,7 @@ use crate::dtype::Element;
 use crate::simd::buffer::Buffer;
 use crate::simd::cut::{cut, cut_mut};
 use crate::simd::lanes::{AHEAD, Lanes};
-use crate::simd::sum::Sum;
+use crate::simd::sum::Total;
 use crate::tensor::ALIGNMENT;
 
 /// Elements of the longest rows of which several in different passes fit into L2, and from how many such
@@ -154,8 +154,7 @@ impl<F: Copy> Passing<F> {
     ) -> f64 {
         let lanes = passes.lanes;
         let zero = lanes.splat(0.0);
-        let only = rows.x.len() <= 4 * DEPTH * L::N;
-        let mut sum = Sum::zero(lanes);
+        let mut sum = Total::zero(lanes);
         while !rows.x.is_empty() {
             let mut group = rows.take::<V, LAST>(rows.x.len().min(4 * DEPTH * L::N));
             let mut sums = [zero; 4];
@@ -180,13 +179,9 @@ impl<F: Copy> Passing<F> {
                 let e = self.vector::<L, V, T, LAST>(passes, &mut tail, 0, count);
                 sums[3] = lanes.add(sums[3], lanes.select(lanes.first(count), e, zero));
             }
-            let term = lanes.add(lanes.add(sums[0], sums[1]), lanes.add(sums[2], sums[3]));
-            if only {
-                return lanes.reduce_add_f64(term);
-            }
-            sum.add(lanes, term);
+            sum.add(lanes, lanes.add(lanes.add(sums[0], sums[1]), lanes.add(sums[2], sums[3])));
         }
-        sum.total(lanes)
+        sum.of_lanes(lanes)
     }
 }
 
