@@ -34,8 +34,8 @@ pub(super) fn across<L: Lanes>(lanes: L, vectors: &[L::F]) -> L::F {
     sums[0]
 }
 
-/// Writes factor·row(r)\[c\] to `columns[c·stride + r]` for r below N and c below `width`. Rows
-/// that are `None` become zero.
+/// Writes factor·row(r)\[c\] to `columns[c·stride + r]` for r below N and c below `width`. From the
+/// first row on that is `None`, all become zero.
 #[inline(always)]
 pub(super) fn to_columns<'a, L: Lanes, T: Element>(
     lanes: L,
@@ -45,23 +45,36 @@ pub(super) fn to_columns<'a, L: Lanes, T: Element>(
     columns: &mut [f32],
     stride: usize,
 ) {
-    let mut rows = [None; MAX_LANES];
-    for (r, slot) in rows.iter_mut().enumerate().take(L::N) {
-        *slot = row(r);
+    let mut rows: [&[T]; MAX_LANES] = [&[]; MAX_LANES];
+    let mut count = 0;
+    for slot in rows.iter_mut().take(L::N) {
+        let Some(row) = row(count) else { break };
+        *slot = &row[..width];
+        count += 1;
     }
     for c in (0..width).step_by(L::N) {
         let n = L::N.min(width - c);
+        let columns = &mut columns[c * stride..];
         let mut block = [lanes.splat(0.0); MAX_LANES];
-        for (vector, row) in block.iter_mut().zip(rows).take(L::N) {
-            if let Some(row) = row {
-                let x = &row[c..c + n];
-                let x = if n == L::N { lanes.load_as(x) } else { lanes.load_partial(x, 0.0) };
-                *vector = lanes.mul(factor, x);
+        // Nothing is asked for each row of a whole block.
+        if n == L::N && count == L::N {
+            for (vector, row) in block.iter_mut().zip(rows).take(L::N) {
+                *vector = lanes.mul(factor, lanes.load_as(&row[c..c + L::N]));
+            }
+        } else {
+            for (vector, row) in block.iter_mut().zip(&rows[..count]) {
+                *vector = lanes.mul(factor, lanes.load_partial(&row[c..c + n], 0.0));
             }
         }
         transpose(lanes, &mut block);
-        for (r, vector) in block.iter().enumerate().take(n) {
-            lanes.store(&mut columns[(c + r) * stride..], *vector);
+        if n == L::N {
+            for (r, vector) in block.iter().enumerate().take(L::N) {
+                lanes.store(&mut columns[r * stride..], *vector);
+            }
+        } else {
+            for (r, vector) in block.iter().enumerate().take(n) {
+                lanes.store(&mut columns[r * stride..], *vector);
+            }
         }
     }
 }
@@ -79,17 +92,23 @@ pub(super) fn to_rows<L: Lanes>(
 ) {
     for c in (0..width).step_by(L::N) {
         let n = L::N.min(width - c);
+        let columns = &columns[c * stride..];
         let mut block = [lanes.splat(0.0); MAX_LANES];
-        for (r, vector) in block.iter_mut().enumerate().take(n) {
-            *vector = lanes.load(&columns[(c + r) * stride..]);
-        }
-        transpose(lanes, &mut block);
-        for (r, vector) in block.iter().enumerate().take(count) {
-            let out = &mut rows[r * width + c..][..n];
-            if n == L::N {
-                lanes.store(out, *vector);
-            } else {
-                lanes.store_partial(out, *vector);
+        if n == L::N && count == L::N {
+            for (r, vector) in block.iter_mut().enumerate().take(L::N) {
+                *vector = lanes.load(&columns[r * stride..]);
+            }
+            transpose(lanes, &mut block);
+            for (r, vector) in block.iter().enumerate().take(L::N) {
+                lanes.store(&mut rows[r * width + c..], *vector);
+            }
+        } else {
+            for (r, vector) in block.iter_mut().enumerate().take(n) {
+                *vector = lanes.load(&columns[r * stride..]);
+            }
+            transpose(lanes, &mut block);
+            for (r, vector) in block.iter().enumerate().take(count) {
+                lanes.store_partial(&mut rows[r * width + c..][..n], *vector);
             }
         }
     }
