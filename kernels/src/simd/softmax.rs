@@ -127,7 +127,7 @@ impl<T: Element> Pass for BlockSum<'_, T> {
     #[inline(always)]
     fn run<L: Lanes, V: Variant>(self, passes: Passes<L, V>) -> f64 {
         let pivot = Pivot::new(passes.lanes, passes.lanes.splat(self.max));
-        passes.block_sum(&pivot, self.x, kept_in::<V, T>(self.out))
+        passes.block_sum(&pivot, self.x, kept_in::<V, T>(self.out), &[])
     }
 }
 
@@ -173,11 +173,8 @@ impl Engine {
         let (outer, len, inner) = dims;
         let threads = self.threads.worth(out.len());
         if outer >= threads && inner == 1 {
-            let together = if len <= rows::longest_in_flight(form.log) {
-                (outer / (2 * threads)).clamp(1, rows::TOGETHER)
-            } else {
-                1
-            };
+            let most = if len <= rows::longest_in_flight(form.log) { rows::TOGETHER } else { rows::IN_TURN };
+            let together = (outer / (2 * threads)).clamp(1, most);
             self.threads.elements(out, together * len, |start, out| {
                 self.isa.run(form.of(Rows { x: &x[start..start + out.len()], out, len }));
             });

@@ -135,28 +135,33 @@ impl<L: Lanes, V: Variant> Passes<L, V> {
         lanes.reduce_max(lanes.max(lanes.max(max[0], max[1]), lanes.max(max[2], max[3])))
     }
 
-    /// The sum of a block's exponentials, which are also written to `kept` unless that is empty.
+    /// The sum of a block's exponentials, which are also written to `kept` unless that is empty. What is
+    /// read next, as much as this or nothing, is fetched meanwhile.
     #[inline(always)]
-    pub(super) fn block_sum<T: Element>(self, pivot: &Pivot<L::F>, x: &[T], kept: &mut [f32]) -> f64 {
-        if kept.is_empty() {
-            self.block_sum_with(
-                pivot,
-                x,
-                #[inline(always)]
-                |_, _, _| {},
-            )
-        } else {
-            let kept = &mut kept[..x.len()];
-            self.block_sum_with(
-                pivot,
-                x,
-                #[inline(always)]
-                |start, len, e| {
-                    self.lanes.prefetch_to_write(&kept[start..], AHEAD);
-                    write(self.lanes, &mut kept[start..], len, e);
-                },
-            )
-        }
+    pub(super) fn block_sum<T: Element>(
+        self,
+        pivot: &Pivot<L::F>,
+        x: &[T],
+        kept: &mut [f32],
+        next: &[T],
+    ) -> f64 {
+        let lanes = self.lanes;
+        let keep = !kept.is_empty();
+        let fetch = !next.is_empty();
+        self.block_sum_with(
+            pivot,
+            x,
+            #[inline(always)]
+            |start, len, e| {
+                if fetch {
+                    lanes.prefetch(&next[start..]);
+                }
+                if keep {
+                    lanes.prefetch_to_write(&kept[start..], AHEAD);
+                    write(lanes, &mut kept[start..], len, e);
+                }
+            },
+        )
     }
 
     /// The sum of a block's exponentials, handing each vector to `keep(start, len, e)`.

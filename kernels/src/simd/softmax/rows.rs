@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use super::passes::{DEPTH, Parts, Passes, Pivot, read, write};
 use super::{BLOCK, Pass, Variant, kept_in, larger};
-use crate::dtype::Element;
+use crate::dtype::{DType, Element};
 use crate::simd::buffer::Buffer;
 use crate::simd::cut::{cut, cut_mut};
 use crate::simd::lanes::{AHEAD, Lanes};
@@ -27,6 +27,9 @@ thread_local! {
 /// Rows that a thread had better take together: before the first and after the last of them, passes run
 /// alone.
 pub(super) const TOGETHER: usize = 16;
+
+/// Longer rows, of which each is fetched while the one before is worked on.
+pub(super) const IN_TURN: usize = 4;
 
 /// Whole rows.
 pub(super) struct Rows<'a, T> {
@@ -236,7 +239,10 @@ impl<T: Element> Rows<'_, T> {
     /// Long rows, in blocks.
     #[inline(always)]
     fn one_by_one<L: Lanes, V: Variant>(self, passes: Passes<L, V>) {
+        let mut nexts = self.x.chunks_exact(self.len).skip(1);
         for (x, out) in self.x.chunks_exact(self.len).zip(self.out.chunks_exact_mut(self.len)) {
+            // Only f32 comes in more slowly than it is worked on.
+            let mut next = nexts.next().filter(|_| T::DTYPE == DType::F32).unwrap_or(&[]);
             let mut max = f32::NEG_INFINITY;
             for x in x.chunks(BLOCK) {
                 max = larger(max, passes.block_max(x));
@@ -244,7 +250,9 @@ impl<T: Element> Rows<'_, T> {
             let pivot = Pivot::new(passes.lanes, passes.lanes.splat(max));
             let mut sum = 0.0;
             for (x, out) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
-                sum += passes.block_sum(&pivot, x, kept_in::<V, T>(out));
+                let part = x.len().min(next.len());
+                let next = cut(&mut next, part);
+                sum += passes.block_sum(&pivot, x, kept_in::<V, T>(out), next);
             }
             let parts = passes.finish(&pivot, sum);
             for (x, out) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
