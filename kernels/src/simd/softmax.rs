@@ -173,7 +173,8 @@ impl Engine {
         let (outer, len, inner) = dims;
         let threads = self.threads.worth(out.len());
         if outer >= threads && inner == 1 {
-            let most = if len <= rows::longest_in_flight(form.log) { rows::TOGETHER } else { rows::IN_TURN };
+            let most =
+                if len <= rows::longest_in_flight::<T>(form.log) { rows::TOGETHER } else { rows::IN_TURN };
             let together = (outer / (2 * threads)).clamp(1, most);
             self.threads.elements(out, together * len, |start, out| {
                 self.isa.run(form.of(Rows { x: &x[start..start + out.len()], out, len }));

@@ -11,11 +11,17 @@ use crate::simd::lanes::{AHEAD, Lanes};
 use crate::simd::sum::Total;
 use crate::tensor::ALIGNMENT;
 
-/// Elements of the longest rows of which several in different passes fit into L2, and from how many such
-/// rows on it is worth the memory where exponentials wait.
-pub(super) const fn longest_in_flight(log: bool) -> usize {
-    // Without kept exponentials, which two rows have, there is less to fit.
-    if log { 4 * BLOCK } else { 2 * BLOCK }
+/// Elements of the longest rows of which several are better in different passes than one after the other,
+/// and from how many such rows on it is worth the memory where exponentials wait.
+pub(super) fn longest_in_flight<T: Element>(log: bool) -> usize {
+    match T::DTYPE {
+        // Nothing is kept, so that more rows fit into L2; and one by one, their exponentials are not
+        // reused either.
+        _ if log => 4 * BLOCK,
+        // One by one, exponentials wait in the result, and what is fetched is a whole row ahead.
+        DType::F32 => 4096,
+        _ => 2 * BLOCK,
+    }
 }
 const ROWS: usize = 4;
 
@@ -44,7 +50,8 @@ impl<T: Element> Pass for Rows<'_, T> {
     #[inline(always)]
     fn run<L: Lanes, V: Variant>(self, passes: Passes<L, V>) {
         let rows = self.x.len() / self.len.max(1);
-        if self.len <= BLOCK || (self.len <= longest_in_flight(V::LOG) && rows >= ROWS) {
+        let few = if rows < ROWS { BLOCK } else { usize::MAX };
+        if self.len <= longest_in_flight::<T>(V::LOG).min(few) {
             self.in_flight(passes);
         } else {
             self.one_by_one(passes);
