@@ -25,6 +25,9 @@ pub(super) fn longest_in_flight<T: Element>(log: bool) -> usize {
 }
 const ROWS: usize = 4;
 
+/// Elements of rows of which several fit into L1.
+const SHORT: usize = 2048;
+
 thread_local! {
     /// Where the exponentials of two rows wait, from call to call.
     static KEPT: Cell<Buffer> = const { Cell::new(Buffer::EMPTY) };
@@ -105,6 +108,8 @@ struct Passing<F> {
     last: (Pivot<F>, Parts<F>),
     /// The maximum so far, of the row in the first pass.
     max: F,
+    /// Bytes ahead that the first pass fetches, and the last.
+    fetch: [usize; 2],
 }
 
 impl<F: Copy> Passing<F> {
@@ -129,10 +134,10 @@ impl<F: Copy> Passing<F> {
             } else {
                 passes.quotient(*parts, read(lanes, &rows.before[i..], count))
             };
-            lanes.prefetch_to_write(&rows.out[i..], AHEAD);
+            lanes.prefetch_to_write(&rows.out[i..], self.fetch[1]);
             write(lanes, &mut rows.out[i..], count, y);
         }
-        lanes.prefetch_ahead(&rows.ahead[i..], AHEAD);
+        lanes.prefetch_ahead(&rows.ahead[i..], self.fetch[0]);
         let scaled = passes.scaled(read(lanes, &rows.ahead[i..], count));
         let lowest = lanes.splat(f32::NEG_INFINITY);
         let scaled = if count == L::N { scaled } else { lanes.select(lanes.first(count), scaled, lowest) };
@@ -210,6 +215,9 @@ impl<T: Element> Rows<'_, T> {
         let mut buffer = KEPT.take();
         let (kept, before) = buffer.reserve(apart + kept_len).split_at_mut(apart);
         let (mut kept, mut before) = (&mut kept[..kept_len], before);
+        // Of longer rows, which fill L1 by themselves, less is fetched ahead.
+        let far = |short: bool| if short { 4 * AHEAD } else { AHEAD };
+        let fetch = [far(V::LOG || self.len <= SHORT), far(self.len <= SHORT)];
         let rows = self.x.chunks_exact(self.len);
         let mut ahead = rows.clone();
         let mut maxima = [f32::NEG_INFINITY; 2];
@@ -224,12 +232,12 @@ impl<T: Element> Rows<'_, T> {
             let (sum, max) = match unfinished.take() {
                 None => {
                     let flight = Flight { ahead, x, kept, last: &[], before: &[], out: &mut [] };
-                    let mut passing = Passing { pivot, last: (pivot, Parts::splat(lanes, 0.0)), max };
+                    let mut passing = Passing { pivot, last: (pivot, Parts::splat(lanes, 0.0)), max, fetch };
                     (passing.all::<L, V, T, false>(passes, flight), passing.max)
                 }
                 Some(row) => {
                     let flight = Flight { ahead, x, kept, last: row.x, before, out: row.out };
-                    let mut passing = Passing { pivot, last: (row.pivot, row.parts), max };
+                    let mut passing = Passing { pivot, last: (row.pivot, row.parts), max, fetch };
                     (passing.all::<L, V, T, true>(passes, flight), passing.max)
                 }
             };
