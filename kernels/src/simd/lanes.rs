@@ -25,7 +25,7 @@ pub const TABLE: usize = 32;
 /// Bytes between the vector at hand and the one that is asked for in advance, where memory is gone
 /// through in order. The prefetchers of the hardware stop at a page and learn each one anew; out of
 /// cache this saves up to a third.
-pub(super) const AHEAD: usize = 2048;
+pub(super) const AHEAD: usize = 4096;
 
 /// A computation that can run on any instruction set, with its arguments.
 pub trait Kernel {

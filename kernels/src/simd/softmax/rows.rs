@@ -216,7 +216,7 @@ impl<T: Element> Rows<'_, T> {
         let (kept, before) = buffer.reserve(apart + kept_len).split_at_mut(apart);
         let (mut kept, mut before) = (&mut kept[..kept_len], before);
         // Of longer rows, which fill L1 by themselves, less is fetched ahead.
-        let far = |short: bool| if short { 4 * AHEAD } else { AHEAD };
+        let far = |short: bool| if short { 2 * AHEAD } else { AHEAD / 2 };
         let fetch = [far(V::LOG || self.len <= SHORT), far(self.len <= SHORT)];
         let rows = self.x.chunks_exact(self.len);
         let mut ahead = rows.clone();
