@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! round: copy both under fresh names → spawn in random order → pin → canary and cases in random order → kill → delete
-//! case:  prepare on both, operands anywhere in a page → ten pairs of slices, either first by a coin → outputs of both judged
+//! case:  prepare on both, operands anywhere in a page → ten pairs of slices, either first by a coin
+//!        → outputs of both judged
 //! ```
 //!
 //! Every round has processes of its own, from files of their own. Where the pages of a file and of
@@ -10,7 +11,8 @@
 //! executables 5 % slower for minutes; fresh ones draw anew, so that this becomes noise that
 //! rounds average over. Where a buffer lies in its page is the same in every process of an executable,
 //! and one more allocation before it moves it: that is drawn too
-//! ([`scattered`](touchstone_kernels::tensor::scattered)). Nothing but a random name tells the system which side is which.
+//! ([`scattered`](touchstone_kernels::tensor::scattered)). Nothing but a random name tells the system
+//! which side is which.
 
 mod duel;
 

@@ -30,6 +30,7 @@ fn any_language_can_join() {
            run) set -- $rest; echo ran $(($2 * 3000000));;
            outputs) echo error no \"$rest\";;
            release) echo released;;
+           scatter) case $rest in 7) echo scattered;; *) echo error no such request;; esac;;
            memory) case $rest in softmax*) echo memory 512;; *) echo unsupported no;; esac;;
            quit) echo bye; exit;;
          esac; done"
@@ -49,6 +50,8 @@ fn any_language_can_join() {
     assert_eq!((samples.iterations, samples.summary().unwrap().median), (1, 3_000_000));
     assert_eq!(worker.extra_memory(&case).unwrap(), Some(512));
     assert_eq!(worker.extra_memory(&"relu f32 shape=1".parse().unwrap()).unwrap(), None);
+    // One that is older than this request lives on.
+    assert_eq!((worker.scatter(7).unwrap(), worker.scatter(8).unwrap()), (true, false));
     worker.release().unwrap();
     assert_eq!(worker.request(&Request::Quit).unwrap(), Response::Bye);
 }

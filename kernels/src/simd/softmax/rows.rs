@@ -11,8 +11,7 @@ use crate::simd::lanes::{AHEAD, Lanes};
 use crate::simd::sum::Total;
 use crate::tensor::ALIGNMENT;
 
-/// Elements of the longest rows of which several are better in different passes than one after the other,
-/// and from how many such rows on it is worth the memory where exponentials wait.
+/// Elements of the longest rows of which several are better in different passes than one after the other.
 pub(super) fn longest_in_flight<T: Element>(log: bool) -> usize {
     match T::DTYPE {
         // Nothing is kept, so that more rows fit into L2; and one by one, their exponentials are not
@@ -23,6 +22,8 @@ pub(super) fn longest_in_flight<T: Element>(log: bool) -> usize {
         _ => 2 * BLOCK,
     }
 }
+
+/// So many rows of more than [`BLOCK`] elements are worth the memory where exponentials wait.
 const ROWS: usize = 4;
 
 /// Elements of rows of which several fit into L1.
@@ -53,8 +54,7 @@ impl<T: Element> Pass for Rows<'_, T> {
     #[inline(always)]
     fn run<L: Lanes, V: Variant>(self, passes: Passes<L, V>) {
         let rows = self.x.len() / self.len.max(1);
-        let few = if rows < ROWS { BLOCK } else { usize::MAX };
-        if self.len <= longest_in_flight::<T>(V::LOG).min(few) {
+        if self.len <= longest_in_flight::<T>(V::LOG) && (self.len <= BLOCK || rows >= ROWS) {
             self.in_flight(passes);
         } else {
             self.one_by_one(passes);
