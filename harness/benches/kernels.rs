@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use touchstone_harness::agreement::judge;
+use touchstone_harness::criterion::{CriterionError, Ledger};
 use touchstone_harness::known::KnownIssues;
 use touchstone_harness::oracle::{self, Expected};
 use touchstone_harness::recording::Run;
@@ -50,24 +51,33 @@ fn main() {
         .measurement_time(MEASUREMENT)
         .sample_size(SAMPLES)
         .configure_from_args();
-    if let Err(error) = run(&mut criterion, &Registry::standard(threads)) {
+    let mut stamps = Stamps { threads, ledger: None };
+    if let Err(error) = run(&mut criterion, &Registry::standard(threads), &mut stamps) {
         eprintln!("{error}");
         std::process::exit(1);
     }
     criterion.final_summary();
-    keep_environment(threads);
 }
 
-/// Leaves machine, software and backends where criterion leaves its samples, for
-/// `touchstone report target/criterion`.
-fn keep_environment(threads: usize) {
-    let dir = criterion_directory();
-    // In test mode nothing was measured.
-    if let Some(dir) = dir.filter(|dir| dir.is_dir())
-        && let Err(error) =
-            Run::new(None).environment(&Registry::standard(threads), vec![Case::DEFAULT_SEED]).write(&dir)
-    {
-        eprintln!("the environment is not kept: {error}");
+/// What says of a benchmark that it was judged, for `touchstone report target/criterion`. Where nothing is
+/// measured, as in test mode, nothing is written.
+struct Stamps {
+    threads: usize,
+    ledger: Option<Ledger>,
+}
+
+impl Stamps {
+    fn add(&mut self, backend: &str, case: &Case) -> Result<(), CriterionError> {
+        let Some(dir) = criterion_directory() else { return Ok(()) };
+        let ledger = match &mut self.ledger {
+            Some(ledger) => ledger,
+            none => {
+                let registry = Registry::standard(self.threads);
+                let environment = Run::new(None).environment(&registry, vec![Case::DEFAULT_SEED]);
+                none.insert(Ledger::create(&dir, &environment)?)
+            }
+        };
+        ledger.add(backend, case)
     }
 }
 
@@ -82,7 +92,11 @@ fn criterion_directory() -> Option<PathBuf> {
     Some(target?.join("criterion"))
 }
 
-fn run(criterion: &mut Criterion<Rate>, registry: &Registry) -> Result<(), Box<dyn std::error::Error>> {
+fn run(
+    criterion: &mut Criterion<Rate>,
+    registry: &Registry,
+    stamps: &mut Stamps,
+) -> Result<(), Box<dyn std::error::Error>> {
     let known = KnownIssues::built_in()?;
     let mut operations: BTreeMap<&str, Vec<Case>> = BTreeMap::new();
     for timed in Suite::load(SUITE)?.cases.into_iter().filter(|suite_case| !suite_case.timed.is_empty()) {
@@ -96,7 +110,9 @@ fn run(criterion: &mut Criterion<Rate>, registry: &Registry) -> Result<(), Box<d
         for case in cases {
             let posed = Posed { inputs: OnceCell::new(), expected: OnceCell::new(), case };
             for backend in registry.best() {
-                posed.measure(&mut group, backend.as_ref(), &known);
+                if posed.measure(&mut group, backend.as_ref(), &known) {
+                    stamps.add(backend.id().as_str(), &posed.case)?;
+                }
             }
         }
         group.finish();
@@ -121,21 +137,27 @@ impl Posed {
         self.expected.get_or_init(|| oracle::expect(&self.case.problem, self.inputs()))
     }
 
-    fn measure(&self, group: &mut BenchmarkGroup<'_, Rate>, backend: &dyn Backend, known: &KnownIssues) {
+    /// Whether it was measured, and right to the end.
+    fn measure(
+        &self,
+        group: &mut BenchmarkGroup<'_, Rate>,
+        backend: &dyn Backend,
+        known: &KnownIssues,
+    ) -> bool {
         let problem = &self.case.problem;
         let id = backend.id();
         let work = problem.work();
         if let Support::No(reason) = backend.supports(problem) {
             eprintln!("skipped {id}/{problem}: unsupported: {reason}");
-            return;
+            return false;
         }
-        if let Some(issue) = known.explaining(id, &self.case) {
+        if let Some(issue) = known.expecting(id, &self.case, self.inputs()) {
             eprintln!("skipped {id}/{problem}: known issue {}", issue.id);
-            return;
+            return false;
         }
         if id.as_str() == "naive" && work.flops > MOST_NAIVE_FLOPS {
             eprintln!("skipped {id}/{problem}: more than {MOST_NAIVE_FLOPS} FLOPs");
-            return;
+            return false;
         }
         group.throughput(match problem.family() {
             Family::Attention => Throughput::Elements(work.flops),
@@ -143,13 +165,19 @@ impl Posed {
         });
         // Prepared when the filter has let it through, and kept between samples.
         let mut running: Option<Box<dyn Prepared>> = None;
-        group.bench_function(BenchmarkId::new(id.as_str(), problem), |bencher| {
+        // A test is one iteration.
+        let mut all = 0;
+        group.bench_function(BenchmarkId::new(id.as_str(), &self.case), |bencher| {
             let prepared = running.get_or_insert_with(|| self.verified(backend, known));
-            bencher.iter_custom(|iterations| match batch(prepared.as_mut(), iterations) {
-                Ok(elapsed) => elapsed,
-                Err(error) => panic!("{id} failed on '{}': {error}", self.case),
+            bencher.iter_custom(|iterations| {
+                all += iterations;
+                match batch(prepared.as_mut(), iterations) {
+                    Ok(elapsed) => elapsed,
+                    Err(error) => panic!("{id} failed on '{}': {error}", self.case),
+                }
             });
         });
+        let is_measured = running.is_some() && all > 1;
         if let Some(mut prepared) = running {
             let outputs = prepared.outputs();
             let outputs = outputs.unwrap_or_else(|error| panic!("{id} failed on '{}': {error}", self.case));
@@ -157,6 +185,7 @@ impl Posed {
                 panic!("{id} is wrong after the last iteration of '{}': {why}", self.case);
             }
         }
+        is_measured
     }
 
     /// The case on its backend, after it was found right.
@@ -167,7 +196,7 @@ impl Posed {
             Outcome::Failed { why, .. } => panic!("{id} is wrong on '{}': {why}", self.case),
             other => panic!("{id} came to no result on '{}': {other:?}", self.case),
         }
-        let prepared = backend.prepare(&self.case.problem, self.inputs());
+        let prepared = backend.ready(&self.case.problem, self.inputs());
         prepared.unwrap_or_else(|error| panic!("{id} failed on '{}': {error}", self.case))
     }
 }

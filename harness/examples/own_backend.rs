@@ -55,9 +55,11 @@ impl Backend for Mine {
         Declaration::strict("three passes")
     }
 
-    /// What is done here is not timed. [`HostPrepared`] allocates the results, between guard
-    /// zones and filled with NaN, and runs the closure; for a device, implement [`Prepared`].
-    fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
+    /// What is done here is not timed. `bound` has what stays the same between calls, such as weights; the
+    /// data come by [`Prepared::load`] and may be new in any call. [`HostPrepared`] does that, allocates the
+    /// results, between guard zones and filled with NaN, and runs the closure; for a device, implement
+    /// [`Prepared`].
+    fn prepare(&self, problem: &Problem, bound: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
         let Op::Softmax(Softmax { shape, scale, .. }) = &problem.op else {
             return Err(BackendError::Unsupported { reason: "only softmax".into() });
         };
@@ -70,7 +72,7 @@ impl Backend for Mine {
             }
             Ok(())
         };
-        Ok(Box::new(HostPrepared::new(problem, inputs, kernel)))
+        Ok(Box::new(HostPrepared::new(problem, bound, kernel)))
     }
 }
 

@@ -101,9 +101,9 @@ impl Backend for OnThread {
         Declaration::strict("one loop")
     }
 
-    /// Uploads. The results are NaN until something is computed.
-    fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
-        let x = inputs.slice::<f32>("x")?.to_vec();
+    /// Allocates. The results are NaN until something is computed.
+    fn prepare(&self, problem: &Problem, bound: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
+        let x = bound.slice::<f32>("x")?.to_vec();
         let memory = Arc::new(Mutex::new(Memory { out: vec![f32::NAN; x.len()], x }));
         Ok(Box::new(Uploaded { problem: problem.clone(), queue: self.queue.clone(), memory }))
     }
@@ -131,6 +131,13 @@ struct Uploaded {
 }
 
 impl Prepared for Uploaded {
+    /// Uploads.
+    fn load(&mut self, data: &Inputs) -> Result<(), BackendError> {
+        let mut memory = self.memory.lock().map_err(|_| lost())?;
+        memory.x.copy_from_slice(data.slice("x")?);
+        Ok(())
+    }
+
     /// Returns at once.
     fn run(&mut self) -> Result<(), BackendError> {
         self.queue.send(Command::Launch(Arc::clone(&self.memory)))

@@ -59,6 +59,11 @@ pub struct Reading {
 pub trait Sensors: fmt::Debug + Send + Sync {
     /// Now.
     fn read(&self) -> Reading;
+
+    /// The name of the device, such as `NVIDIA H200`.
+    fn name(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The sensors of the device that a backend runs on, if it has any.
@@ -93,13 +98,23 @@ struct Gpu {
     device: Name,
 }
 
-impl Sensors for Gpu {
-    fn read(&self) -> Reading {
-        let device = match &self.device {
+impl Gpu {
+    fn device(&self) -> Option<nvml_wrapper::Device<'_>> {
+        match &self.device {
             Name::Index(index) => self.nvml.device_by_index(*index),
             Name::Uuid(uuid) => self.nvml.device_by_uuid(uuid.as_str()),
-        };
-        let Ok(device) = device else { return Reading::default() };
+        }
+        .ok()
+    }
+}
+
+impl Sensors for Gpu {
+    fn name(&self) -> Option<String> {
+        self.device()?.name().ok()
+    }
+
+    fn read(&self) -> Reading {
+        let Some(device) = self.device() else { return Reading::default() };
         Reading {
             clock_mhz: device.clock_info(Clock::SM).ok().map(f64::from),
             temperature_c: device.temperature(TemperatureSensor::Gpu).ok().map(f64::from),

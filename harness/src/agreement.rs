@@ -51,6 +51,12 @@ pub enum Failure {
     },
     /// An input was changed.
     InputChanged,
+    /// Right on the inputs that it was checked with, and wrong after some of their elements had changed: it
+    /// remembers an answer.
+    Stale {
+        /// The first element that is wrong.
+        first: Element,
+    },
     /// A second run on the same inputs left the outputs different in kind: an accumulation into
     /// what was there, or a cached answer.
     NotRepeatable {
@@ -71,6 +77,9 @@ impl fmt::Display for Failure {
             }
             Failure::GuardOverwritten { what } => write!(f, "wrote outside the {what}"),
             Failure::InputChanged => f.write_str("an input was changed"),
+            Failure::Stale { first } => {
+                write!(f, "right at first, and wrong when elements of its inputs had changed: {first}")
+            }
             Failure::NotRepeatable { first } => {
                 write!(f, "a second run on the same inputs is wrong: {first}")
             }
@@ -303,6 +312,9 @@ impl Tally {
         self.ulps.reserve(got.len());
         for (i, (&value, &got)) in expected.value.iter().zip(got).enumerate() {
             let bound = tolerance.at(i);
+            if is_refused(value, bound) {
+                continue;
+            }
             let element = || Element {
                 result: expected.name,
                 index: unravel(i, &expected.shape),
@@ -375,6 +387,13 @@ impl Tally {
             elements: self.elements,
         }
     }
+}
+
+/// Whether the oracle has no bound for an element, so that no value can be judged: infinite where an
+/// error is unbounded, NaN where it is undefined. A case with such an element is suspect and never passes.
+/// Where the value itself is ±∞ or propagates a NaN, its kind decides, and no bound is needed.
+pub(crate) fn is_refused(value: f64, bound: f64) -> bool {
+    bound == f64::INFINITY && !value.is_infinite() || bound.is_nan() && value.is_finite()
 }
 
 /// Whether `got` is NaN, infinite or finite where it has to be. Beyond the largest number of the

@@ -60,8 +60,14 @@ pub enum CaptureErrorKind {
     /// The problem does not make sense.
     #[error("metadata 'problem': {0}")]
     Problem(#[from] ParseError),
+    /// A tensor holds f64, and no other type was asked for.
+    #[error("tensor '{name}' holds F64, which no kernel computes in: round it with --as f32, f16 or bf16")]
+    Double {
+        /// The tensor.
+        name: String,
+    },
     /// A tensor has a type that no operand has.
-    #[error("tensor '{name}' holds {found:?}, expected F32, F16, BF16, I64 or BOOL")]
+    #[error("tensor '{name}' holds {found:?}, expected F32, F16, BF16, I64 or BOOL, or F64 with --as")]
     Type {
         /// The tensor.
         name: String,
@@ -109,15 +115,26 @@ impl Capture {
 
         let file = SafeTensors::deserialize(bytes)?;
         let mut tensors = Vec::new();
-        let mut expected = None;
+        let (mut expected, mut was_double) = (None, false);
         for (name, view) in file.tensors() {
             if name == "expected" {
                 expected = Some((view.shape().to_vec(), doubles(&name, &view)?));
             } else {
-                let element = element(&name, view.dtype())?;
-                let tensor = Tensor::from_bytes(element, view.shape(), view.data())?;
+                let tensor = match (view.dtype(), dtype) {
+                    (Dtype::F64, None) => return Err(CaptureErrorKind::Double { name }),
+                    // Rounded once, from what the file holds.
+                    (Dtype::F64, Some(dtype)) => {
+                        was_double = true;
+                        Tensor::from_f64(dtype, view.shape(), &doubles(&name, &view)?)?
+                    }
+                    (found, _) => Tensor::from_bytes(element(&name, found)?, view.shape(), view.data())?,
+                };
                 tensors.push((name, tensor));
             }
+        }
+        if was_double {
+            // The expectation belongs to the tensors as they were.
+            expected = None;
         }
         let stored = stored_dtype(&tensors)?;
         let problem = problem(&description, &tensors, dtype.unwrap_or(stored))?;
@@ -296,7 +313,7 @@ fn problem(
                 *last /= 2;
             }
             let dims: Vec<String> = dims.iter().map(usize::to_string).collect();
-            set("shape", dims.join("x"));
+            set("shape", if dims.is_empty() { "scalar".into() } else { dims.join("x") });
             if op.ends_with("_norm") {
                 set("weight", has("weight").to_string());
                 if op != "rms_norm" {

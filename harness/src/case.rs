@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use touchstone_kernels::{Inputs, Operand, ParseError, Problem};
 
-use crate::fill::Fill;
+use crate::fill::{Controls, Fill, Recipe};
 
 /// One line of a suite, and what a repro line names: the same text gives bit-identical inputs on
 /// every machine.
@@ -24,7 +24,9 @@ pub struct Case {
     pub problem: Problem,
     /// How the inputs are distributed.
     pub fill: Fill,
-    /// Which draw of that distribution.
+    /// How masks, lengths, positions, slopes and weights are.
+    pub controls: Controls,
+    /// Which draw of these distributions.
     pub seed: u64,
 }
 
@@ -32,9 +34,23 @@ impl Case {
     /// The seed where none is given.
     pub const DEFAULT_SEED: u64 = 1;
 
+    /// A problem with plain inputs of a seed.
+    pub fn plain(problem: Problem, seed: u64) -> Self {
+        Case { problem, fill: Fill::Normal, controls: Controls::Usual, seed }
+    }
+
     /// Draws the inputs, each rounded once to its storage type.
     pub fn inputs(&self) -> Inputs {
-        crate::fill::inputs(&self.problem, self.fill, self.seed)
+        let Case { fill, controls, seed, .. } = *self;
+        crate::fill::inputs(&self.problem, Recipe { fill, controls, seed })
+    }
+
+    /// How the inputs are drawn, but for the seed: `normal`, or `normal controls=runs`.
+    pub fn recipe(&self) -> String {
+        match self.controls {
+            Controls::Usual => self.fill.to_string(),
+            controls => format!("{} controls={controls}", self.fill),
+        }
     }
 
     /// About how many bytes it takes to judge this case: operands, once more in f64 for the oracle,
@@ -50,21 +66,24 @@ impl Case {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} fill={} seed={}", self.problem, self.fill, self.seed)
+        write!(f, "{} fill={} seed={}", self.problem, self.recipe(), self.seed)
     }
 }
 
 impl FromStr for Case {
     type Err = ParseError;
 
-    /// Reads a problem text in which `fill=` and `seed=` may stand anywhere.
+    /// Reads a problem text in which `fill=`, `controls=` and `seed=` may stand anywhere.
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let mut fill = None;
+        let mut controls = None;
         let mut seed = None;
         let mut problem = Vec::new();
         for word in text.split_whitespace() {
             if let Some(name) = word.strip_prefix("fill=") {
                 replace_once(&mut fill, "fill", name.parse()?)?;
+            } else if let Some(name) = word.strip_prefix("controls=") {
+                replace_once(&mut controls, "controls", name.parse()?)?;
             } else if let Some(number) = word.strip_prefix("seed=") {
                 let value = number.parse().map_err(|_| ParseError::Value {
                     key: "seed".into(),
@@ -79,6 +98,7 @@ impl FromStr for Case {
         Ok(Case {
             problem: problem.join(" ").parse()?,
             fill: fill.unwrap_or(Fill::Normal),
+            controls: controls.unwrap_or_default(),
             seed: seed.unwrap_or(Case::DEFAULT_SEED),
         })
     }

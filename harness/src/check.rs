@@ -41,13 +41,17 @@ pub(crate) fn check_by(
     let outcome = match run_twice(backend, case, inputs) {
         Err(Stop::Memory(reason)) => return Outcome::Unsupported { reason },
         Err(Stop::Failed(message)) => return Outcome::Error { message },
-        Ok((first, second)) => {
+        Ok(Twice { first, second, operands }) => {
             let declaration = backend.declares(&case.problem);
             let mut agreement = judge_by(safeguards, expected, &declaration, &first);
             if agreement.failure.is_none() {
-                agreement.failure = if safeguards.have(Safeguard::OperandGuards) && !inputs.guards_intact() {
+                // The kernel reads its own copy of the data, and shares the rest.
+                let all = || operands.iter().chain([inputs]);
+                let intact = all().all(Inputs::guards_intact);
+                let unchanged = all().all(|operands| fingerprint(operands) == before);
+                agreement.failure = if safeguards.have(Safeguard::OperandGuards) && !intact {
                     Some(Failure::GuardOverwritten { what: "inputs" })
-                } else if safeguards.have(Safeguard::Operands) && fingerprint(inputs) != before {
+                } else if safeguards.have(Safeguard::Operands) && !unchanged {
                     Some(Failure::InputChanged)
                 } else {
                     second
@@ -58,7 +62,7 @@ pub(crate) fn check_by(
             weigh(safeguards, agreement, case, inputs, expected, &declaration)
         }
     };
-    explained_by(safeguards, outcome, backend, case, known)
+    explained_by(safeguards, outcome, backend, case, inputs, known)
 }
 
 /// What an agreement is worth: a pass is one only where a wrong answer would have failed.
@@ -86,7 +90,7 @@ pub(crate) fn weigh(
 /// # Errors
 /// A message when it is unsupported, fails or panics.
 pub fn outputs(backend: &dyn Backend, case: &Case, inputs: &Inputs) -> Result<Outputs, String> {
-    guarded(|| run(backend.prepare(&case.problem, inputs)?.as_mut())).map_err(|stop| match stop {
+    guarded(|| run(backend.ready(&case.problem, inputs)?.as_mut())).map_err(|stop| match stop {
         Stop::Memory(message) | Stop::Failed(message) => message,
     })
 }
@@ -99,19 +103,22 @@ enum Stop {
     Failed(String),
 }
 
-/// The outputs of a first run, and those of a second where they differ in any bit or something was
-/// written around them.
-fn run_twice(
-    backend: &dyn Backend,
-    case: &Case,
-    inputs: &Inputs,
-) -> Result<(Outputs, Option<Outputs>), Stop> {
+/// What two runs on the same inputs left.
+struct Twice {
+    first: Outputs,
+    /// Where they differ from the first in any bit, or something was written around them.
+    second: Option<Outputs>,
+    /// The operands as the kernel had them, where it shows them.
+    operands: Option<Inputs>,
+}
+
+fn run_twice(backend: &dyn Backend, case: &Case, inputs: &Inputs) -> Result<Twice, Stop> {
     guarded(|| {
-        let mut prepared = backend.prepare(&case.problem, inputs)?;
+        let mut prepared = backend.ready(&case.problem, inputs)?;
         let first = run(prepared.as_mut())?;
         let second = run(prepared.as_mut())?;
         let differs = second != first || !second.guards_intact();
-        Ok((first, differs.then_some(second)))
+        Ok(Twice { first, second: differs.then_some(second), operands: prepared.operands().cloned() })
     })
 }
 
@@ -148,8 +155,14 @@ fn repeated(second: Agreement) -> Option<Failure> {
 }
 
 /// A failure that a known issue describes is known; a witness that passes is a failure.
-pub fn explained(outcome: Outcome, backend: &dyn Backend, case: &Case, known: &KnownIssues) -> Outcome {
-    explained_by(Safeguards::ALL, outcome, backend, case, known)
+pub fn explained(
+    outcome: Outcome,
+    backend: &dyn Backend,
+    case: &Case,
+    inputs: &Inputs,
+    known: &KnownIssues,
+) -> Outcome {
+    explained_by(Safeguards::ALL, outcome, backend, case, inputs, known)
 }
 
 fn explained_by(
@@ -157,17 +170,24 @@ fn explained_by(
     outcome: Outcome,
     backend: &dyn Backend,
     case: &Case,
+    inputs: &Inputs,
     known: &KnownIssues,
 ) -> Outcome {
     let witnessed = || known.witnessed(backend.id(), case).filter(|_| safeguards.have(Safeguard::Witness));
     match outcome {
-        Outcome::Failed { why, figures } => match known.explaining(backend.id(), case) {
-            Some(issue) => Outcome::Known { issue: issue.id.clone(), why, figures },
-            None => Outcome::Failed { why, figures },
-        },
+        Outcome::Failed { why, figures } => {
+            match known.explaining(backend.id(), case, inputs, &why, &figures) {
+                Some(issue) => Outcome::Known { issue: issue.id.clone(), why, figures },
+                None => Outcome::Failed { why, figures },
+            }
+        }
         Outcome::Passed(figures) => match witnessed() {
             Some(issue) => Outcome::NoLongerFails { issue: issue.id.clone(), figures: Box::new(figures) },
             None => Outcome::Passed(figures),
+        },
+        Outcome::Suspect { why, figures } => match witnessed() {
+            Some(issue) => Outcome::NoLongerFails { issue: issue.id.clone(), figures },
+            None => Outcome::Suspect { why, figures },
         },
         Outcome::Measured(figures, measurement) => match witnessed() {
             Some(issue) => Outcome::NoLongerFails { issue: issue.id.clone(), figures: Box::new(figures) },

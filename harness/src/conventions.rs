@@ -184,7 +184,7 @@ impl Probe {
         if path.starts_with("composed") {
             return Err(Silence::new("composed", "not a function of the library's own"));
         }
-        let mut prepared = backend.prepare(&self.problem, &self.inputs)?;
+        let mut prepared = backend.ready(&self.problem, &self.inputs)?;
         prepared.run()?;
         prepared.sync()?;
         Ok(prepared.outputs()?)

@@ -5,20 +5,23 @@
 //! `target/criterion`. Our benchmarks are named `backend/problem` and write an `environment.toml`
 //! beside the folders, which knows the backends' versions, instruction sets and thread counts.
 //!
-//! A kernel that is wrong ends `cargo bench` with an error before or after its benchmark, so whatever
-//! has a time there has passed; how far it was off is not kept, and stays empty. Criterion times one
+//! Criterion keeps the times of a kernel before anybody knows whether it was right at the end, and those of
+//! earlier runs for ever. So a benchmark counts only if `judged.csv` beside the environment names it for the
+//! same run: it is written, a line each, after the results have been judged ([`Ledger`]). How far they were
+//! off is not kept, and stays empty. Criterion times one
 //! backend after the other. So there are ratios here, but no intervals for them: what an interval
 //! would have to cover, the drift from one benchmark to the next, is not in the samples. For the same
 //! reason its samples do not become rows of `samples.csv`, whose slices of one number are neighbours
 //! in time.
 
-use std::fs::{metadata, read_dir, read_to_string};
-use std::io;
+use std::collections::HashSet;
+use std::fs::{File, metadata, read_dir, read_to_string};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use touchstone_reports::{
     BackendEntry, Environment, Record, SCHEMA_VERSION, Status, StoreError, environment,
 };
@@ -78,6 +81,78 @@ pub struct Benches {
     pub records: Vec<Record>,
     /// Benchmarks of somebody else, which have no problem of ours as their value.
     pub others: Vec<String>,
+    /// Benchmarks of an earlier run, or of one that ended before it was judged.
+    pub unjudged: Vec<String>,
+}
+
+/// The file that names the benchmarks of a run that have been judged.
+pub const LEDGER_FILE: &str = "judged.csv";
+
+/// Names the benchmarks of a run whose results were right before the first and after the last iteration.
+#[derive(Debug)]
+pub struct Ledger {
+    path: PathBuf,
+    run_id: String,
+    file: File,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Judged {
+    run_id: String,
+    backend: String,
+    case: String,
+}
+
+impl Ledger {
+    /// Starts the ledger of a run in criterion's directory, and leaves its environment there.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn create(dir: &Path, environment: &Environment) -> Result<Self, CriterionError> {
+        let path = dir.join(LEDGER_FILE);
+        let io = |source| CriterionError::Io { path: path.clone(), source };
+        std::fs::create_dir_all(dir).map_err(io)?;
+        // Emptied first: no line of another run stands beside this environment.
+        let mut file = File::create(&path).map_err(io)?;
+        file.write_all(b"run_id,backend,case\n").map_err(io)?;
+        environment.write(dir)?;
+        Ok(Ledger { run_id: environment.run_id.clone(), file, path })
+    }
+
+    /// Adds a benchmark that has been judged.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn add(&mut self, backend: &str, case: &Case) -> Result<(), CriterionError> {
+        let line =
+            Judged { run_id: self.run_id.clone(), backend: backend.to_owned(), case: case.to_string() };
+        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+        let bytes = writer
+            .serialize(line)
+            .map_err(io::Error::other)
+            .and_then(|()| writer.into_inner().map_err(|error| io::Error::other(error.to_string())));
+        let written = bytes.and_then(|bytes| self.file.write_all(&bytes));
+        written.map_err(|source| CriterionError::Io { path: self.path.clone(), source })
+    }
+}
+
+/// The benchmarks that were judged in a run, as backend and case.
+fn judged(dir: &Path, run_id: &str) -> Result<HashSet<(String, String)>, CriterionError> {
+    let path = dir.join(LEDGER_FILE);
+    let content = |what: String| CriterionError::Content { path: path.clone(), what };
+    if !path.exists() {
+        let what = "missing: it says which benchmarks were judged; run `cargo bench` again";
+        return Err(content(what.into()));
+    }
+    let file = File::open(&path).map_err(|source| CriterionError::Io { path: path.clone(), source })?;
+    let mut found = HashSet::new();
+    for line in csv::Reader::from_reader(file).deserialize() {
+        let line: Judged = line.map_err(|error| content(error.to_string()))?;
+        if line.run_id == run_id {
+            found.insert((line.backend, line.case));
+        }
+    }
+    Ok(found)
 }
 
 #[derive(Deserialize)]
@@ -140,6 +215,7 @@ pub fn read(path: &Path) -> Result<Benches, CriterionError> {
         path: path.join(environment::ENVIRONMENT_FILE),
         what: "missing: it says on how many threads the benchmarks ran; run `cargo bench` again".into(),
     })?;
+    let judged = judged(path, &environment.run_id)?;
     let mut benches = Benches::default();
     for folder in &folders {
         let names: Names = json(&folder.join("benchmark.json"))?;
@@ -148,7 +224,17 @@ pub fn read(path: &Path) -> Result<Benches, CriterionError> {
             benches.others.push(names.full_id);
             continue;
         };
+        if !judged.contains(&(backend.clone(), case.to_string())) {
+            benches.unjudged.push(names.full_id);
+            continue;
+        }
         benches.records.push(bench(folder, &environment, &backend, &case)?);
+    }
+    if benches.records.is_empty() && !benches.unjudged.is_empty() {
+        return Err(CriterionError::Content {
+            path: path.join(LEDGER_FILE),
+            what: format!("names none of the {} benchmarks: run `cargo bench` again", benches.unjudged.len()),
+        });
     }
     if benches.records.is_empty() {
         return Err(CriterionError::NoneOfOurs { path: path.to_owned(), found: folders.len() });
@@ -233,7 +319,7 @@ fn described(environment: &Environment, who: &BackendEntry, threads: u32, case: 
         family: problem.family().to_string(),
         op: problem.name().into(),
         dtype: problem.dtype.to_string(),
-        fill: case.fill.to_string(),
+        fill: case.recipe(),
         seed: case.seed,
         backend: who.id.clone(),
         version: who.version.clone(),
@@ -254,13 +340,15 @@ fn described(environment: &Environment, who: &BackendEntry, threads: u32, case: 
 fn add_speedups(records: &mut [Record]) {
     let is_there = |name: &&&str| records.iter().any(|record| record.backend == ***name);
     let Some(reference) = REFERENCES.iter().find(is_there).copied() else { return };
-    let times: Vec<(String, u64)> = records
+    let case = |record: &Record| (record.problem.clone(), record.fill.clone(), record.seed);
+    let times: Vec<_> = records
         .iter()
         .filter(|record| record.backend == reference)
-        .filter_map(|record| Some((record.problem.clone(), record.median_ns?)))
+        .filter_map(|record| Some((case(record), record.median_ns?)))
         .collect();
     for record in records {
-        let time = times.iter().find(|(problem, _)| *problem == record.problem);
+        let own = case(record);
+        let time = times.iter().find(|(case, _)| *case == own);
         if let (Some((_, time)), Some(own)) = (time, record.median_ns.filter(|&ns| ns > 0)) {
             record.reference = reference.into();
             record.speedup = Some(*time as f64 / own as f64);

@@ -5,12 +5,16 @@
 //! its own stream, cut into blocks, so that drawing can go in parallel and adding an operand
 //! does not disturb the others.
 
+mod controls;
+
 use std::f64::consts::TAU;
 
 use rand_core::{RngCore, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rayon::prelude::*;
-use touchstone_kernels::{DType, ElementType, Inputs, Op, Operand, Problem, Tensor, named_enum};
+use touchstone_kernels::{DType, ElementType, Inputs, Kind, Op, Operand, Problem, Tensor, named_enum};
+
+pub use self::controls::Controls;
 
 /// A distribution of the data operands, each for the mistakes it brings to light.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +47,15 @@ pub enum Fill {
     Outlier,
     /// N(0, 1), and positions from 10⁶ on: f32 angles are wrong there.
     Far,
+    /// −500 − 100·U(0, 1), where every exponential without the maximum is 0. In attention q < 0 < k: all
+    /// scores are strongly negative, and a running maximum that starts at 0 or at −100 is wrong.
+    Opposed,
+    /// As `constant`, with the sign turned in every 61st column: sums of equal numbers drift in one direction,
+    /// and rows have a variance against which that shows.
+    Plateau,
+    /// ±2^U over the upper exponents of the type, for functions up to its largest number: squares, cubes and
+    /// products leave the range of f32 where results do not.
+    Huge,
 }
 
 named_enum!(Fill, "fill", {
@@ -57,17 +70,28 @@ named_enum!(Fill, "fill", {
     Fill::Needle => "needle",
     Fill::Outlier => "outlier",
     Fill::Far => "far",
+    Fill::Opposed => "opposed",
+    Fill::Plateau => "plateau",
+    Fill::Huge => "huge",
 });
+
+/// Everything that decides the operands of a problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Recipe {
+    pub(crate) fill: Fill,
+    pub(crate) controls: Controls,
+    pub(crate) seed: u64,
+}
 
 /// Elements drawn from one generator; part of what a seed means.
 const BLOCK: usize = 1 << 14;
 
 /// Draws the operands of a problem.
-pub fn inputs(problem: &Problem, fill: Fill, seed: u64) -> Inputs {
+pub(crate) fn inputs(problem: &Problem, recipe: Recipe) -> Inputs {
     let mut tensors: Vec<(&'static str, Tensor)> =
-        problem.operands().iter().map(|operand| (operand.name, draw(problem, operand, fill, seed))).collect();
+        problem.operands().iter().map(|operand| (operand.name, draw(problem, operand, recipe))).collect();
     if let Op::Attention(attention) = &problem.op {
-        if fill == Fill::Needle {
+        if recipe.fill == Fill::Needle {
             plant_needles(attention, &mut tensors);
         }
         poison_unused_cache(attention, &mut tensors);
@@ -76,49 +100,66 @@ pub fn inputs(problem: &Problem, fill: Fill, seed: u64) -> Inputs {
     Inputs::new(problem, tensors).expect("operands fit their problem")
 }
 
-fn draw(problem: &Problem, operand: &Operand, fill: Fill, seed: u64) -> Tensor {
+fn draw(problem: &Problem, operand: &Operand, recipe: Recipe) -> Tensor {
+    let Recipe { fill, seed, .. } = recipe;
     match operand.element {
-        ElementType::Bool => bytes(operand, seed, |rng, _| u8::from(uniform(rng) < 0.75)),
-        ElementType::I64 => integers(problem, operand, fill, seed),
+        ElementType::Bool | ElementType::I64 => controls::discrete(operand, recipe),
         ElementType::Float(dtype) => {
             let width = operand.shape.last().copied().unwrap_or(1).max(1);
-            let is_data = matches!(operand.name, "x" | "q" | "k" | "v" | "gate" | "up");
-            let infinities = !matches!(problem.op, Op::Attention(_));
-            let values =
-                match operand.name {
-                    _ if is_data => reals(operand, seed, |rng, index| {
-                        let x = data(fill, dtype, rng, index, width);
-                        if x.is_infinite() && !infinities { 0.0 } else { x }
-                    }),
-                    // Weights near the model's initial ones; with an offset of 1 they lie around 0.
-                    "weight" => {
-                        let centre = if offset_weight(problem) { 0.0 } else { 1.0 };
-                        reals(operand, seed, |rng, _| centre + 0.25 * normal(rng))
-                    }
-                    "running_var" => reals(operand, seed, |rng, _| 0.5 + uniform(rng)),
-                    "freq_factors" => reals(operand, seed, |rng, _| 1.0 + 7.0 * uniform(rng)),
-                    // The geometric series of the ALiBi paper.
-                    "slopes" => {
-                        let heads = operand.len() as f64;
-                        reals(operand, seed, |_, h| libm::exp2(-8.0 * (h + 1) as f64 / heads))
-                    }
-                    "mask" => reals(operand, seed, |rng, _| {
-                        if uniform(rng) < 0.125 { f64::NEG_INFINITY } else { normal(rng) }
-                    }),
-                    _ => reals(operand, seed, |rng, _| 0.5 * normal(rng)),
-                };
+            let values = if operand.kind == Kind::Data {
+                let role = DataRole::of(problem, operand);
+                reals(operand, seed, |rng, index| data(fill, dtype, role, rng, index, width))
+            } else {
+                controls::real(problem, operand, dtype, recipe)
+            };
             #[expect(clippy::expect_used, reason = "one value was drawn for each element")]
             Tensor::from_f64(dtype, &operand.shape, &values).expect("as many values as elements")
         }
     }
 }
 
-fn offset_weight(problem: &Problem) -> bool {
-    matches!(&problem.op, Op::RmsNorm(spec) if spec.weight_offset != 0.0)
+/// What a fill has to know of a data operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DataRole {
+    /// Of an operation that squares its numbers.
+    Squared,
+    /// Of an operation that adds two products.
+    Rotated,
+    /// Of any other operation.
+    Plain,
+    /// Attention's queries.
+    Queries,
+    /// Attention's keys.
+    Keys,
+    /// Attention's values.
+    Values,
+}
+
+impl DataRole {
+    fn of(problem: &Problem, operand: &Operand) -> Self {
+        match (&problem.op, operand.name) {
+            (Op::Attention(_), "q") => DataRole::Queries,
+            (Op::Attention(_), "k") => DataRole::Keys,
+            (Op::Attention(_), _) => DataRole::Values,
+            (
+                Op::LayerNorm(_) | Op::RmsNorm(_) | Op::BatchNorm(_) | Op::GroupNorm(_) | Op::InstanceNorm(_),
+                _,
+            ) => DataRole::Squared,
+            (Op::Rope(_), _) => DataRole::Rotated,
+            _ => DataRole::Plain,
+        }
+    }
 }
 
 /// One number of a data operand. `width` is the length of the last axis.
-fn data(fill: Fill, dtype: DType, rng: &mut Xoshiro256PlusPlus, index: usize, width: usize) -> f64 {
+fn data(
+    fill: Fill,
+    dtype: DType,
+    role: DataRole,
+    rng: &mut Xoshiro256PlusPlus,
+    index: usize,
+    width: usize,
+) -> f64 {
     let (row, column) = (index / width, index % width);
     match fill {
         Fill::Normal | Fill::Far => normal(rng),
@@ -131,10 +172,39 @@ fn data(fill: Fill, dtype: DType, rng: &mut Xoshiro256PlusPlus, index: usize, wi
         Fill::Offset => 1000.0 + normal(rng),
         Fill::Constant => 0.1 * ((row % 7) as f64 + 1.0),
         Fill::Subnormal => dtype.smallest_normal() * (2.0 * uniform(rng) - 1.0),
-        Fill::Special => special(rng, row, column, width),
+        Fill::Special => {
+            let x = special(rng, row, column, width);
+            // An infinite score may come out as 0·∞ or not, by the order of operations.
+            let attends = matches!(role, DataRole::Queries | DataRole::Keys | DataRole::Values);
+            if x.is_infinite() && attends { 0.0 } else { x }
+        }
+        Fill::Opposed => match role {
+            DataRole::Queries => -1.0 - 4.0 * uniform(rng),
+            DataRole::Keys => 1.0 + 4.0 * uniform(rng),
+            DataRole::Values => normal(rng),
+            DataRole::Plain | DataRole::Rotated | DataRole::Squared => -500.0 - 100.0 * uniform(rng),
+        },
+        Fill::Plateau => 0.1 * ((row % 7) as f64 + 1.0) * if column % 61 == 7 { -1.0 } else { 1.0 },
+        Fill::Huge => huge(dtype, role, rng),
         Fill::Needle => normal(rng) + if column == needle(row, width) { 20.0 } else { 0.0 },
         Fill::Outlier => normal(rng) * if column % 61 == 7 { 1000.0 } else { 1.0 },
     }
+}
+
+/// ±2^U over upper exponents of the type. Of numbers that are squared the squares leave the range of f32,
+/// and differences and results do not; scores stay within it at every usual scale; two products of what is
+/// rotated and 2¹⁴ values can still be added.
+fn huge(dtype: DType, role: DataRole, rng: &mut Xoshiro256PlusPlus) -> f64 {
+    let top = f64::from(libm::ilogb(dtype.max())) + 1.0;
+    let (low, high) = match role {
+        DataRole::Plain => (top / 2.0, top),
+        DataRole::Rotated => (top / 2.0, top - 2.0),
+        DataRole::Squared => (top / 2.0, 0.75 * top),
+        DataRole::Queries | DataRole::Keys => (top / 8.0, 0.3 * top),
+        DataRole::Values => (top / 2.0, top - 15.0),
+    };
+    let magnitude = libm::exp2(low + (high - low) * uniform(rng)).min(dtype.max());
+    if uniform(rng) < 0.5 { -magnitude } else { magnitude }
 }
 
 /// Every third row gets one special value, at a position that walks over the row and every
@@ -215,27 +285,6 @@ fn poison_unused_cache(
     }
 }
 
-fn integers(problem: &Problem, operand: &Operand, fill: Fill, seed: u64) -> Tensor {
-    let mut rng = stream(seed, operand.name, 0);
-    let values: Vec<i64> = match (operand.name, operand.limit) {
-        // At least one batch entry is full; the others have any length, 0 included.
-        ("lengths", Some(limit)) => (0..operand.len())
-            .map(|b| if b == 0 { limit } else { (rng.next_u64() % (limit as u64 + 1)) as i64 })
-            .collect(),
-        _ => {
-            let len = operand.shape.last().copied().unwrap_or(1);
-            let first = if fill == Fill::Far { 1_000_000 } else { 0 };
-            let start: Vec<i64> = (0..operand.len().div_ceil(len.max(1)))
-                .map(|b| first + if b == 0 { 0 } else { (rng.next_u64() % 512) as i64 })
-                .collect();
-            (0..operand.len()).map(|i| start[i / len] + (i % len) as i64).collect()
-        }
-    };
-    debug_assert_eq!(values.len(), operand.len(), "{problem}");
-    #[expect(clippy::expect_used, reason = "one value was drawn for each element")]
-    Tensor::from_slice(&operand.shape, &values).expect("as many values as elements")
-}
-
 fn reals(
     operand: &Operand,
     seed: u64,
@@ -249,13 +298,6 @@ fn reals(
         }
     });
     values
-}
-
-fn bytes(operand: &Operand, seed: u64, value: impl Fn(&mut Xoshiro256PlusPlus, usize) -> u8) -> Tensor {
-    let mut rng = stream(seed, operand.name, 0);
-    let values: Vec<u8> = (0..operand.len()).map(|i| value(&mut rng, i)).collect();
-    #[expect(clippy::expect_used, reason = "one value was drawn for each element")]
-    Tensor::from_slice(&operand.shape, &values).expect("as many values as elements")
 }
 
 /// The generator of one block of one operand.

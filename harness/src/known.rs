@@ -1,15 +1,24 @@
 //! Known issues: true defects of released libraries, with their evidence.
 //!
-//! A failure that an entry describes is reported as `known` and does not fail the run. An entry
-//! cannot outlive its defect: each names at least one *witness*, and a witness that passes is a
-//! failure.
+//! A failure that an entry describes is reported as `known` and does not fail the run. An entry says on
+//! which problems (a pattern over case texts) and inputs (conditions such as `mean > 30 std`) the defect
+//! shows, of what kind the failure is (results outside their bounds, or NaN and infinities in the wrong
+//! places), and how large the error was at most. A failure of another kind, a larger one, memory that was
+//! written outside and inputs that were changed are never excused.
+//!
+//! An entry cannot outlive its defect: each names at least one *witness*, and a witness that passes, or is
+//! merely suspect, is a failure.
+
+mod condition;
 
 use std::path::{Path, PathBuf};
 
 use regex::Regex;
 use serde::Deserialize;
-use touchstone_kernels::BackendId;
+use touchstone_kernels::{BackendId, DType, Inputs};
 
+use self::condition::Condition;
+use crate::agreement::{Failure, Figures};
 use crate::case::Case;
 
 /// The entries that come with the program.
@@ -33,10 +42,20 @@ pub struct KnownIssue {
     pub upstream: String,
     /// A regular expression over case texts: where it may show.
     cases: String,
+    /// What has to hold of problem and inputs besides.
+    #[serde(default)]
+    when: Vec<String>,
+    /// The largest error that was seen, in bounds. Without it results outside their bounds are not excused.
+    up_to: Option<f64>,
+    /// Whether NaN and infinities in the wrong places are excused.
+    #[serde(default)]
+    non_finite: bool,
     /// Cases that must fail as long as the defect exists.
     witness: Vec<String>,
     #[serde(skip)]
     pattern: Option<Regex>,
+    #[serde(skip)]
+    conditions: Vec<Condition>,
     /// The operations of its witnesses.
     #[serde(skip)]
     operations: Vec<&'static str>,
@@ -132,6 +151,17 @@ impl KnownIssues {
                     return Err(wrong(format!("cases does not match its witness '{witness}'")));
                 }
             }
+            issue.conditions =
+                issue.when.iter().map(|text| text.parse()).collect::<Result<_, String>>().map_err(&wrong)?;
+            match issue.up_to {
+                None if !issue.non_finite => {
+                    return Err(wrong("it excuses nothing: expected up_to, non_finite, or both".into()));
+                }
+                Some(up_to) if !(up_to.is_finite() && up_to > 1.0) => {
+                    return Err(wrong(format!("up_to is {up_to}, expected more than 1 bound")));
+                }
+                _ => {}
+            }
             issue.pattern = Some(pattern);
         }
         Ok(KnownIssues(file.issue))
@@ -142,10 +172,45 @@ impl KnownIssues {
         self.0.iter()
     }
 
-    /// The entry that explains a failure of this backend on this case.
-    pub fn explaining(&self, backend: &BackendId, case: &Case) -> Option<&KnownIssue> {
+    /// The entry that explains this failure of this backend on this case.
+    pub fn explaining(
+        &self,
+        backend: &BackendId,
+        case: &Case,
+        inputs: &Inputs,
+        failure: &Failure,
+        figures: &Figures,
+    ) -> Option<&KnownIssue> {
+        self.possible(backend, case).find(|issue| {
+            issue.excuses(failure, figures)
+                && issue.conditions.iter().all(|condition| condition.holds(&case.problem, inputs))
+        })
+    }
+
+    /// The entry that says that this backend may fail on this case.
+    pub fn expecting(&self, backend: &BackendId, case: &Case, inputs: &Inputs) -> Option<&KnownIssue> {
+        self.possible(backend, case)
+            .find(|issue| issue.conditions.iter().all(|condition| condition.holds(&case.problem, inputs)))
+    }
+
+    /// Whether an entry says that this backend gives NaN and infinities in the wrong places of an operation in
+    /// a storage type, on whatever inputs.
+    pub fn excuses_non_finite(&self, backend: &BackendId, op: &str, dtype: DType) -> bool {
+        let head = format!("{op} {dtype} ");
+        let is_meant = |witness: &String| witness.starts_with(&head);
+        self.concerning(backend).any(|issue| issue.non_finite && issue.witness.iter().any(is_meant))
+    }
+
+    /// The entries whose pattern this case matches, as far as that can be told without its inputs.
+    fn possible<'a, 'c>(
+        &'a self,
+        backend: &BackendId,
+        case: &'c Case,
+    ) -> impl Iterator<Item = &'a KnownIssue> + use<'a, 'c> {
         let text = case.to_string();
-        self.concerning(backend).find(|issue| issue.pattern.as_ref().is_some_and(|p| p.is_match(&text)))
+        self.concerning(backend)
+            .filter(move |issue| issue.pattern.as_ref().is_some_and(|p| p.is_match(&text)))
+            .filter(|issue| issue.conditions.iter().all(|condition| condition.may_hold(&case.problem)))
     }
 
     /// The entry whose witness this case is.
@@ -160,18 +225,34 @@ impl KnownIssues {
 
     /// Whether this backend has a known issue in the operation of this case, on whatever operands.
     pub fn concerns(&self, backend: &BackendId, case: &Case) -> bool {
-        self.explaining(backend, case).is_some()
+        self.possible(backend, case).next().is_some()
             || self.concerning(backend).any(|issue| issue.operations.contains(&case.problem.name()))
     }
 
-    fn concerning(&self, backend: &BackendId) -> impl Iterator<Item = &KnownIssue> {
-        let (implementation, place) = (backend.implementation(), backend.place());
-        let is_there = move |name: &str| name.split_once('/') == Some((implementation, place));
-        self.0.iter().filter(move |issue| issue.backend == implementation || is_there(&issue.backend))
+    fn concerning(&self, backend: &BackendId) -> impl Iterator<Item = &KnownIssue> + use<'_> {
+        let implementation = backend.implementation().to_string();
+        let place = format!("{implementation}/{}", backend.place());
+        self.0.iter().filter(move |issue| issue.backend == implementation || issue.backend == place)
     }
 }
 
 impl KnownIssue {
+    /// Whether a failure is of the kind and size that was recorded.
+    fn excuses(&self, failure: &Failure, figures: &Figures) -> bool {
+        // No comparison with NaN holds.
+        let small = |limit: f64| figures.error_over_bound <= limit;
+        match failure {
+            // Elements that are finite may still be too far off.
+            Failure::NonFinite { .. } => self.non_finite && small(self.up_to.unwrap_or(1.0)),
+            Failure::Outside { .. } => self.up_to.is_some_and(small),
+            Failure::Form { .. }
+            | Failure::GuardOverwritten { .. }
+            | Failure::InputChanged
+            | Failure::Stale { .. }
+            | Failure::NotRepeatable { .. } => false,
+        }
+    }
+
     /// The cases that must fail as long as the defect exists.
     pub fn witnesses(&self) -> impl Iterator<Item = &str> {
         self.witness.iter().map(String::as_str)

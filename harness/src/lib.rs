@@ -19,6 +19,7 @@ pub mod check;
 pub mod cli;
 pub mod comparison;
 pub mod conventions;
+pub mod coverage;
 pub mod criterion;
 pub mod explore;
 pub mod fill;

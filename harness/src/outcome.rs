@@ -6,6 +6,7 @@ use crate::agreement::{Agreement, Failure, Figures};
 use touchstone_kernels::Clock;
 
 use crate::accelerator::DeviceHealth;
+use crate::timing::audit::Audit;
 use crate::timing::{Health, Ratio, Samples};
 
 /// Exactly one of these for every case and backend. A time exists only in
@@ -69,7 +70,7 @@ pub struct Measurement {
     /// The slices.
     pub samples: Samples,
     /// The reference backend, and this backend's time relative to its time.
-    pub against: Option<(String, Ratio)>,
+    pub against: Option<Against>,
     /// How the machine was meanwhile.
     pub health: Health,
     /// Largest resident memory of the worker.
@@ -82,6 +83,21 @@ pub struct Measurement {
     pub clock: Clock,
     /// Bytes that the timed copies of the problem occupy.
     pub working_set: u64,
+    /// Nanoseconds of preparing one copy, if the worker says so.
+    pub prepare_ns: Option<u64>,
+    /// What an audit of it measured.
+    pub audit: Audit,
+}
+
+/// A time beside that of the reference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Against {
+    /// The reference backend.
+    pub reference: String,
+    /// The clock that it was timed by.
+    pub clock: Clock,
+    /// The time relative to its time.
+    pub ratio: Ratio,
 }
 
 /// What a device says about a measurement.

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use touchstone_kernels::{Backend, BackendId, BackendInfo, Declaration, DevicePeaks, Registry};
+use touchstone_kernels::{Backend, BackendId, BackendInfo, Declaration, DevicePeaks, Registry, Work};
 use touchstone_reports::{
     BackendEntry, Environment, Record, RooflineEntry, SCHEMA_VERSION, SampleRow, Software,
 };
 
+use crate::accelerator::sensors_of;
 use crate::case::Case;
 use crate::machine::Machine;
-use crate::outcome::{Measurement, Outcome};
+use crate::outcome::{Against, Measurement, Outcome};
 use crate::timing::CacheState;
 use crate::timing::roofline::{Demand, Limit, Roofline, device_limit, limit};
 
@@ -55,6 +56,8 @@ pub struct Place<'a> {
     pub threads: usize,
     /// The cache state in which it is timed; none where only agreement is checked.
     pub cache: Option<CacheState>,
+    /// What the case's own inputs ask for, where that is known: masks and lengths may hide much of it.
+    pub work: Option<Work>,
 }
 
 impl Run {
@@ -108,7 +111,7 @@ impl Run {
     /// The row of an outcome. `naive_rmse` is the error of the naive backend on the same case.
     pub fn record(&self, place: Place, who: &Who, outcome: &Outcome, naive_rmse: Option<f64>) -> Record {
         let problem = &place.case.problem;
-        let work = problem.work();
+        let work = place.work.unwrap_or_else(|| problem.work());
         let mut record = Record {
             schema: SCHEMA_VERSION,
             run_id: self.id.clone(),
@@ -122,7 +125,7 @@ impl Run {
             family: problem.family().to_string(),
             op: problem.name().into(),
             dtype: problem.dtype.to_string(),
-            fill: place.case.fill.to_string(),
+            fill: place.case.recipe(),
             seed: place.case.seed,
             backend: who.id.to_string(),
             version: who.info.version.clone(),
@@ -139,6 +142,8 @@ impl Run {
             flops: work.flops,
             bytes: work.bytes,
             repro: repro(place, who),
+            machine: machine_entry(&self.machine).identity(),
+            device_name: device_name(who),
             ..Record::default()
         };
         if let Some(figures) = outcome.figures() {
@@ -176,7 +181,9 @@ impl Run {
         record.mad_ns = Some(summary.mad);
         record.gflops = Some(record.flops as f64 / seconds / 1e9);
         record.gb_per_s = Some(record.bytes as f64 / seconds / 1e9);
-        if let Some((reference, ratio)) = &measurement.against {
+        // Two clocks do not measure the same, and give no ratio.
+        let against = measurement.against.as_ref().filter(|against| against.clock == measurement.clock);
+        if let Some(Against { reference, ratio, .. }) = against {
             record.reference = reference.clone();
             // The ratio is of times; the speed-up is its inverse.
             record.speedup = Some(1.0 / ratio.estimate);
@@ -185,9 +192,6 @@ impl Run {
         }
         if let Some(limit) = self.limit(place, who, measurement.working_set) {
             record.roofline_percent = Some(100.0 * limit.share(summary.median as f64));
-            if limit.is_doubtful(summary.median as f64) {
-                record.reason = format!("beyond the measured limit ({}): the limit is in doubt", limit.name);
-            }
             record.roofline_limit = limit.name;
         }
         record.peak_memory = measurement.peak_memory;
@@ -196,7 +200,12 @@ impl Run {
         record.clock_mhz = measurement.health.mhz;
         record.steal_percent = measurement.health.steal_percent;
         record.canary_ns = measurement.health.canary_ns;
-        record.contaminated = Some(measurement.samples.dropped() as u32);
+        record.contaminated = Some(measurement.samples.disturbed() as u32);
+        record.disturbed = measurement.samples.contaminated();
+        record.prepare_ns = measurement.prepare_ns;
+        record.load_ns = Some(measurement.audit.load_ns);
+        record.outputs_ns = Some(measurement.audit.outputs_ns);
+        record.audit_ns = Some(measurement.audit.run_ns);
         if let Some(device) = &measurement.device {
             record.clock_mhz = device.health.clock_mhz;
             record.temperature_c = device.health.temperature_c;
@@ -213,12 +222,12 @@ impl Run {
     }
 
     /// The least time that the machine, or the device, allows.
-    fn limit(&self, place: Place, who: &Who, working_set: u64) -> Option<Limit> {
+    pub(crate) fn limit(&self, place: Place, who: &Who, working_set: u64) -> Option<Limit> {
         let problem = &place.case.problem;
-        let demand = Demand::from(problem);
+        let demand = Demand::of(problem, place.work.unwrap_or_else(|| problem.work()));
         if who.info.is_on_cpu() {
             let peaks = self.roofline.as_ref()?.at(place.threads)?;
-            return limit(demand, working_set, peaks);
+            return limit(demand, working_set, problem.dtype, peaks);
         }
         let device = &who.info.device;
         device_limit(demand, working_set, problem.dtype, self.devices.get(device)?, device)
@@ -237,22 +246,13 @@ impl Run {
 
     /// Machine, software and backends of the run.
     pub fn environment(&self, registry: &Registry, seeds: Vec<u64>) -> Environment {
-        let size = |bytes: Option<u64>, name: &str| bytes.map(|b| format!("{name} {} KiB", b / 1024));
-        let caches = &self.machine.caches;
-        let caches = [size(caches.l1d, "L1d"), size(caches.l2, "L2"), size(caches.l3, "L3")];
         Environment {
             schema: SCHEMA_VERSION,
             run_id: self.id.clone(),
             command: std::env::args().collect::<Vec<_>>().join(" "),
             seeds,
-            machine: touchstone_reports::Machine {
-                cpu: self.machine.cpu.clone().unwrap_or_default(),
-                cores: Some(self.machine.cores as u32),
-                memory_bytes: self.machine.memory,
-                os: self.machine.os.clone(),
-                kernel: self.machine.kernel.clone().unwrap_or_default(),
-                caches: caches.into_iter().flatten().collect::<Vec<_>>().join(", "),
-            },
+            arguments: std::env::args().skip(1).collect(),
+            machine: machine_entry(&self.machine),
             software: Software {
                 touchstone: env!("CARGO_PKG_VERSION").into(),
                 git_revision: self.revision.clone(),
@@ -309,6 +309,29 @@ fn backends(registry: &Registry) -> Vec<BackendEntry> {
         ..BackendEntry::default()
     });
     present.chain(absent).collect()
+}
+
+/// A machine as records and environments name it.
+pub(crate) fn machine_entry(machine: &Machine) -> touchstone_reports::Machine {
+    let size = |bytes: Option<u64>, name: &str| bytes.map(|b| format!("{name} {} KiB", b / 1024));
+    let caches = &machine.caches;
+    let caches = [size(caches.l1d, "L1d"), size(caches.l2, "L2"), size(caches.l3, "L3")];
+    touchstone_reports::Machine {
+        cpu: machine.cpu.clone().unwrap_or_default(),
+        cores: Some(machine.cores as u32),
+        memory_bytes: machine.memory,
+        os: machine.os.clone(),
+        kernel: machine.kernel.clone().unwrap_or_default(),
+        caches: caches.into_iter().flatten().collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// The name of the device that a backend runs on; nothing for a processor, which the machine names.
+fn device_name(who: &Who) -> String {
+    if who.info.is_on_cpu() {
+        return String::new();
+    }
+    sensors_of(&who.id).and_then(|sensors| sensors.name()).unwrap_or_default()
 }
 
 fn limits(peaks: &crate::timing::roofline::Peaks) -> RooflineEntry {

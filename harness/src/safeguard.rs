@@ -31,6 +31,8 @@ pub enum Safeguard {
     Unwritten,
     /// Results, guard zones and operands are verified again after a measurement.
     AfterTiming,
+    /// A case is suspect where an element has no bound.
+    Refused,
     /// A case is suspect when a buffer that nobody wrote would pass.
     SuspectNan,
     /// A case is suspect when zeros would pass.
@@ -56,6 +58,7 @@ touchstone_kernels::named_enum!(Safeguard, "safeguard", {
     Safeguard::SecondRun => "second-run",
     Safeguard::Unwritten => "unwritten",
     Safeguard::AfterTiming => "after-timing",
+    Safeguard::Refused => "refused",
     Safeguard::SuspectNan => "suspect-nan",
     Safeguard::SuspectZeros => "suspect-zeros",
     Safeguard::SuspectConstant => "suspect-constant",

@@ -1,8 +1,8 @@
 //! Suites: cases as data.
 //!
 //! A suite is a TOML file of `[[case]]` tables. A table holds the fields of a problem text, each
-//! a value or a list of values; the cases are all combinations. `op = "activation"` stands for
-//! every point-wise function.
+//! a value or a list of values; the cases are all combinations. `op = "activation"` means every
+//! point-wise function. A table may instead hold whole case texts: `text = ["softmax f32 shape=2x3", …]`.
 //!
 //! ```toml
 //! [[case]]
@@ -20,6 +20,8 @@
 //! time = ["hot", "cold"]                                  # also measured, in these cache states
 //! ```
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -27,17 +29,17 @@ use toml::{Spanned, Value};
 use touchstone_kernels::{DType, ParseError, Problem, fields::Fields, op::Unary};
 
 use crate::case::Case;
-use crate::fill::Fill;
+use crate::fill::{Controls, Fill};
 use crate::timing::CacheState;
 
 /// The suites that come with the program.
-pub const BUILT_IN: [(&str, &str); 6] = [
-    ("smoke", include_str!("../suites/smoke.toml")),
-    ("standard", include_str!("../suites/standard.toml")),
-    ("models", include_str!("../suites/models.toml")),
-    ("growth", include_str!("../suites/growth.toml")),
-    ("gpu", include_str!("../suites/gpu.toml")),
-    ("gate", include_str!("../suites/gate.toml")),
+pub const BUILT_IN: [(&str, &[&str]); 6] = [
+    ("smoke", &[include_str!("../suites/smoke.toml")]),
+    ("standard", &[include_str!("../suites/standard.toml"), include_str!("../suites/covering.toml")]),
+    ("models", &[include_str!("../suites/models.toml")]),
+    ("growth", &[include_str!("../suites/growth.toml")]),
+    ("gpu", &[include_str!("../suites/gpu.toml")]),
+    ("gate", &[include_str!("../suites/gate.toml")]),
 ];
 
 /// A named list of cases.
@@ -124,8 +126,13 @@ impl Suite {
     /// # Errors
     /// [`SuiteError`] with file and line.
     pub fn load(name: &str) -> Result<Self, SuiteError> {
-        if let Some((name, text)) = BUILT_IN.into_iter().find(|(built_in, _)| *built_in == name) {
-            return Suite::parse(Path::new(&format!("{name}.toml")), text);
+        if let Some((name, texts)) = BUILT_IN.into_iter().find(|(built_in, _)| *built_in == name) {
+            let path = format!("{name}.toml");
+            let mut suite = Suite::parse(Path::new(&path), texts[0])?;
+            for more in &texts[1..] {
+                suite.extend(Suite::parse(Path::new(&path), more)?.cases);
+            }
+            return Ok(suite);
         }
         let path = Path::new(name);
         if path.extension().is_none() && !path.exists() {
@@ -155,28 +162,52 @@ impl Suite {
                 line,
                 source,
             })?;
-            for new in expanded {
-                match cases.iter_mut().find(|old| old.case == new.case) {
-                    Some(old) => old.timed.extend(new.timed),
-                    None => cases.push(new),
-                }
-            }
-        }
-        for case in &mut cases {
-            case.timed.sort_unstable();
-            case.timed.dedup();
+            cases.extend(expanded);
         }
         if cases.is_empty() {
             return Err(SuiteError::Empty { path: path.into() });
         }
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Suite { name, description: file.description, cases })
+        let mut suite = Suite { name, description: file.description, cases: Vec::new() };
+        suite.extend(cases);
+        Ok(suite)
+    }
+
+    /// Adds cases; one that is there already only gains cache states.
+    fn extend(&mut self, cases: impl IntoIterator<Item = SuiteCase>) {
+        let mut places: HashMap<String, usize> =
+            self.cases.iter().enumerate().map(|(i, old)| (old.case.to_string(), i)).collect();
+        for new in cases {
+            match places.entry(new.case.to_string()) {
+                Entry::Occupied(place) => self.cases[*place.get()].timed.extend(new.timed),
+                Entry::Vacant(place) => {
+                    place.insert(self.cases.len());
+                    self.cases.push(new);
+                }
+            }
+        }
+        for case in &mut self.cases {
+            case.timed.sort_unstable();
+            case.timed.dedup();
+        }
     }
 }
 
 /// All combinations of a table's values.
 fn expand(mut table: toml::Table) -> Result<Vec<SuiteCase>, ParseError> {
     table.remove("why");
+    let texts = take(&mut table, "text")?;
+    if !texts.is_empty() {
+        if let Some(key) = table.keys().next() {
+            return Err(ParseError::Value {
+                key: key.clone(),
+                found: "beside text".into(),
+                expected: "a table of whole texts to hold nothing else".into(),
+            });
+        }
+        let case = |text: &String| Ok(SuiteCase { case: text.parse()?, timed: Vec::new() });
+        return texts.iter().map(case).collect();
+    }
     let timed = take(&mut table, "time")?
         .iter()
         .map(|state| state.parse())
@@ -196,6 +227,10 @@ fn expand(mut table: toml::Table) -> Result<Vec<SuiteCase>, ParseError> {
         .collect::<Result<_, _>>()?;
     let fills: Vec<Fill> =
         or(take(&mut table, "fill")?, "normal").iter().map(|f| f.parse()).collect::<Result<_, _>>()?;
+    let controls: Vec<Controls> = or(take(&mut table, "controls")?, "usual")
+        .iter()
+        .map(|controls| controls.parse())
+        .collect::<Result<_, _>>()?;
     let seeds = or(take(&mut table, "seed")?, &Case::DEFAULT_SEED.to_string());
 
     // Each combination is a list of `key=value` words.
@@ -218,10 +253,10 @@ fn expand(mut table: toml::Table) -> Result<Vec<SuiteCase>, ParseError> {
             for &dtype in &dtypes {
                 let fields = Fields::from_words(op, words.split_whitespace())?;
                 let problem = Problem::from_fields(fields, dtype)?;
-                for &fill in &fills {
+                for (&fill, &controls) in fills.iter().flat_map(|f| controls.iter().map(move |c| (f, c))) {
                     for seed in &seeds {
-                        let case: Case = format!("{problem} fill={fill} seed={seed}").parse()?;
-                        cases.push(SuiteCase { case, timed: timed.clone() });
+                        let text = format!("{problem} fill={fill} controls={controls} seed={seed}");
+                        cases.push(SuiteCase { case: text.parse()?, timed: timed.clone() });
                     }
                 }
             }

@@ -18,7 +18,6 @@ use touchstone_kernels::{Backend, DType, ElementType, InputError, Inputs, Op, Pr
 
 use crate::case::Case;
 use crate::check::outputs;
-use crate::fill::Fill;
 use crate::oracle;
 
 /// Arguments that are computed at once.
@@ -223,7 +222,7 @@ pub fn sweep(
         let x = inputs.get("x").expect("put there").to_f64();
         let exact = x.par_iter().with_min_len(GRAIN).map(|&x| oracle::unary(spec.function, x));
         let expected: Vec<f64> = exact.collect();
-        let case = Case { problem, fill: Fill::Normal, seed: Case::DEFAULT_SEED };
+        let case = Case::plain(problem, Case::DEFAULT_SEED);
         for (backend, swept) in backends.iter().zip(&mut swept) {
             let Ok(so_far) = swept else { continue };
             match block(*backend, &case, &inputs) {

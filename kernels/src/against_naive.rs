@@ -53,7 +53,7 @@ pub(crate) fn inputs(problem: &Problem) -> Inputs {
 pub(crate) fn run(backend: &str, problem: &Problem, inputs: &Inputs) -> Outputs {
     let registry = Registry::standard(2);
     let backend = registry.find(backend).unwrap();
-    let mut prepared = backend.prepare(problem, inputs).unwrap();
+    let mut prepared = backend.ready(problem, inputs).unwrap();
     // Twice: what the first run leaves behind must not change the second.
     prepared.run().unwrap();
     prepared.run().unwrap();

@@ -132,7 +132,8 @@ crate::named_enum!(Rounded, "rounding", {
 /// How the mean and variance of a norm come about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moments {
-    /// In two passes: the variance about a mean that is already there.
+    /// In two passes, the variance about a mean that is already there, or in one about a pivot that is as near to
+    /// it: no error of the order of the squared mean.
     TwoPass,
     /// In one, about a mean that moves with it (Welford 1962).
     Running,
@@ -188,9 +189,10 @@ impl Declaration {
         }
     }
 
-    /// The numerics in a few words, for reports.
+    /// The numerics that are declared beyond an accumulation in f32 or wider, in a few words for reports.
+    /// Nothing where nothing is declared: what a kernel does inside is not known.
     pub fn numerics(&self) -> String {
-        let mut words = vec!["f32 accumulation"];
+        let mut words = Vec::new();
         if self.probabilities == Rounded::Storage {
             words.push("P in the storage type");
         }
@@ -245,11 +247,25 @@ pub trait Backend: Send + Sync {
     /// What it promises about its numerics on this problem. Pure and cheap.
     fn declares(&self, problem: &Problem) -> Declaration;
 
-    /// Uploads the inputs, allocates what can be allocated, builds tables. Never timed.
+    /// Binds weights and plans: packs, folds and uploads them, allocates what can be allocated, builds
+    /// tables. Its time is shown, and no part of the kernel's.
+    ///
+    /// The data operands of `bound` have their shapes and hold NaN ([`Inputs::without_data`]): what they
+    /// are is not known before [`Prepared::load`], so that nothing can be computed from them here.
     ///
     /// # Errors
     /// [`BackendError`] when the problem is not supported or the library fails.
-    fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError>;
+    fn prepare(&self, problem: &Problem, bound: &Inputs) -> Result<Box<dyn Prepared>, BackendError>;
+
+    /// Prepares, and loads the data: what can then be run.
+    ///
+    /// # Errors
+    /// [`BackendError`] of either.
+    fn ready(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
+        let mut prepared = self.prepare(problem, &inputs.without_data())?;
+        prepared.load(inputs)?;
+        Ok(prepared)
+    }
 
     /// Measures what its library reaches on its device, in about a second. Nothing where the device
     /// is the CPU, whose limits are measured without any library.
@@ -271,8 +287,15 @@ pub trait Backend: Send + Sync {
     }
 }
 
-/// A problem on its device, ready to run.
+/// A problem on its device: load, run, sync, look at the outputs, and again.
 pub trait Prepared {
+    /// Copies the data operands of `data` to where the kernel reads them, as often as it is called. It
+    /// is a copy and nothing more: its time is shown beside that of copying as many bytes.
+    ///
+    /// # Errors
+    /// [`BackendError`] when the library fails or the operands do not fit.
+    fn load(&mut self, data: &Inputs) -> Result<(), BackendError>;
+
     /// Computes the results once: with [`sync`](Prepared::sync), the only call in the timed
     /// region. May return before the device is done.
     ///
@@ -286,11 +309,17 @@ pub trait Prepared {
     /// [`BackendError`] when the library fails.
     fn sync(&mut self) -> Result<(), BackendError>;
 
-    /// Downloads the results of the last run. Never timed.
+    /// Downloads the results of the last run. Its time is shown beside that of doing it again.
     ///
     /// # Errors
     /// [`BackendError`] when the library fails.
     fn outputs(&mut self) -> Result<Outputs, BackendError>;
+
+    /// The operands as the kernel sees them, where they lie in host memory: to prove that no run has
+    /// changed them or written around them.
+    fn operands(&self) -> Option<&Inputs> {
+        None
+    }
 
     /// The clock of the device's queue, where it can be read; the host's is taken otherwise.
     fn stopwatch(&self) -> Option<Box<dyn Stopwatch>> {

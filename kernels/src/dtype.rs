@@ -173,7 +173,9 @@ impl fmt::Display for ElementType {
 }
 
 /// A Rust type that a tensor can hold.
-pub trait Scalar: bytemuck::Pod + Send + Sync {
+///
+/// Sealed: kernels in unsafe code trust that the tag is the type's own.
+pub trait Scalar: bytemuck::Pod + Send + Sync + sealed::Sealed {
     /// Its tag.
     const ELEMENT: ElementType;
 }
@@ -186,6 +188,16 @@ pub trait Element: Scalar + PartialOrd {
     fn to_f32(self) -> f32;
     /// Rounded to nearest, ties to even.
     fn from_f32(x: f32) -> Self;
+}
+
+mod sealed {
+    /// Nobody outside this crate can say that another type is a tensor's element.
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for half::f16 {}
+    impl Sealed for half::bf16 {}
+    impl Sealed for i64 {}
+    impl Sealed for u8 {}
 }
 
 macro_rules! element {

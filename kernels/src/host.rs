@@ -7,11 +7,12 @@ use crate::problem::Problem;
 
 /// A [`Prepared`] around a function from inputs to outputs in host memory.
 ///
-/// The results are allocated here, once, between guard zones and filled with NaN, so that a
-/// kernel which forgets an element or writes past the end is found out.
+/// Data operands and results are allocated here, once, between guard zones and filled with NaN, so that
+/// a kernel which forgets an element or writes past the end is found out.
 pub struct HostPrepared<K> {
     inputs: Inputs,
     outputs: Outputs,
+    is_empty: bool,
     kernel: K,
 }
 
@@ -19,9 +20,11 @@ impl<K> HostPrepared<K>
 where
     K: FnMut(&Inputs, &mut Outputs) -> Result<(), BackendError>,
 {
-    /// Results for `problem` and a kernel to fill them. The inputs are shared, not copied.
-    pub fn new(problem: &Problem, inputs: &Inputs, kernel: K) -> Self {
-        HostPrepared { inputs: inputs.clone(), outputs: Outputs::unwritten(problem), kernel }
+    /// Results for `problem` and a kernel to fill them. Weights and plans are shared, not copied.
+    pub fn new(problem: &Problem, bound: &Inputs, kernel: K) -> Self {
+        let outputs = Outputs::unwritten(problem);
+        let is_empty = outputs.iter().all(|(_, tensor)| tensor.is_empty());
+        HostPrepared { inputs: bound.without_data(), outputs, is_empty, kernel }
     }
 }
 
@@ -29,7 +32,15 @@ impl<K> Prepared for HostPrepared<K>
 where
     K: FnMut(&Inputs, &mut Outputs) -> Result<(), BackendError>,
 {
+    fn load(&mut self, data: &Inputs) -> Result<(), BackendError> {
+        Ok(self.inputs.load(data)?)
+    }
+
     fn run(&mut self) -> Result<(), BackendError> {
+        // Shapes such as 4294967296x0: no kernel should have to count its rows.
+        if self.is_empty {
+            return Ok(());
+        }
         (self.kernel)(&self.inputs, &mut self.outputs)
     }
 
@@ -39,5 +50,9 @@ where
 
     fn outputs(&mut self) -> Result<Outputs, BackendError> {
         Ok(self.outputs.clone())
+    }
+
+    fn operands(&self) -> Option<&Inputs> {
+        Some(&self.inputs)
     }
 }

@@ -47,7 +47,7 @@ pub use backend::{
 pub use device::{Clock, DevicePeaks, Stopwatch};
 pub use dtype::{DType, Element, ElementType, Scalar};
 pub use error::{BackendError, InputError, ParseError, ShapeError};
-pub use op::{Family, Op, Operand, Spec, Work};
+pub use op::{Binding, Family, Kind, Op, Operand, Spec, Work};
 pub use operands::{Inputs, Outputs};
 pub use problem::Problem;
 pub use registry::{Absent, Registry};

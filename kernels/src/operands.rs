@@ -4,13 +4,20 @@ use std::sync::Arc;
 
 use crate::dtype::Scalar;
 use crate::error::InputError;
-use crate::op::Operand;
+use crate::op::{Binding, Operand};
 use crate::problem::Problem;
 use crate::tensor::Tensor;
 
 /// The operands of a problem: complete, of the right shapes and types, shared and read-only.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Inputs(Vec<(&'static str, Arc<Tensor>)>);
+pub struct Inputs(Vec<Input>);
+
+#[derive(Clone, Debug, PartialEq)]
+struct Input {
+    name: &'static str,
+    binding: Binding,
+    tensor: Arc<Tensor>,
+}
 
 impl Inputs {
     /// Takes the operands of `problem`, in any order, and checks each against it.
@@ -32,7 +39,7 @@ impl Inputs {
                 .ok_or_else(|| InputError::Missing { name: operand.name.into() })?;
             let (_, tensor) = given.swap_remove(index);
             operand.check(&tensor)?;
-            checked.push((operand.name, Arc::new(tensor)));
+            checked.push(Input { name: operand.name, binding: operand.binding, tensor: Arc::new(tensor) });
         }
         if let Some((name, _)) = given.into_iter().next() {
             let known = operands.iter().map(|o| o.name).collect::<Vec<_>>().join(", ");
@@ -43,7 +50,7 @@ impl Inputs {
 
     /// The operand of that name, when the problem has it.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.0.iter().find(|(n, _)| *n == name).map(|(_, tensor)| tensor.as_ref())
+        self.0.iter().find(|input| input.name == name).map(|input| input.tensor.as_ref())
     }
 
     /// The elements of an operand that the problem is known to have.
@@ -64,12 +71,71 @@ impl Inputs {
 
     /// Names and tensors in the order of [`Problem::operands`].
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Tensor)> {
-        self.0.iter().map(|(name, tensor)| (*name, tensor.as_ref()))
+        self.0.iter().map(|input| (input.name, input.tensor.as_ref()))
+    }
+
+    /// Names and tensors of the operands that are new in every call.
+    pub fn data(&self) -> impl Iterator<Item = (&'static str, &Tensor)> {
+        self.0.iter().filter(|i| i.binding == Binding::Load).map(|i| (i.name, i.tensor.as_ref()))
     }
 
     /// A copy that shares no memory with this one.
     pub fn deep_clone(&self) -> Self {
-        Inputs(self.0.iter().map(|(n, t)| (*n, Arc::new(t.as_ref().clone()))).collect())
+        self.map(|input| Arc::new(input.tensor.as_ref().clone()))
+    }
+
+    /// What [`Backend::prepare`](crate::Backend::prepare) gets to see: the data operands have their
+    /// shapes and types, and hold NaN in memory of their own. The others are shared.
+    #[must_use]
+    pub fn without_data(&self) -> Self {
+        self.map(|input| match input.binding {
+            Binding::Prepare => Arc::clone(&input.tensor),
+            Binding::Load => {
+                let mut tensor = Tensor::zeros(input.tensor.element(), input.tensor.shape());
+                tensor.poison();
+                Arc::new(tensor)
+            }
+        })
+    }
+
+    /// Copies the data operands of `data` into those of this one.
+    ///
+    /// # Errors
+    /// [`InputError::Missing`] where `data` has another set of operands, [`InputError::Length`] where one
+    /// is of another size.
+    pub fn load(&mut self, data: &Inputs) -> Result<(), InputError> {
+        for input in self.0.iter_mut().filter(|input| input.binding == Binding::Load) {
+            let new = data.get(input.name).ok_or_else(|| InputError::Missing { name: input.name.into() })?;
+            // Nobody else has this memory, except where somebody has asked to look at it.
+            let own = Arc::make_mut(&mut input.tensor);
+            if own.bytes().len() != new.bytes().len() {
+                return Err(InputError::Length {
+                    shape: own.shape().to_vec(),
+                    expected: own.bytes().len(),
+                    found: new.bytes().len(),
+                });
+            }
+            own.bytes_mut().copy_from_slice(new.bytes());
+        }
+        Ok(())
+    }
+
+    /// Changes the bits of an operand; copies of these inputs keep theirs.
+    ///
+    /// # Errors
+    /// [`InputError::Missing`] where there is none of this name, or whatever `change` says.
+    pub fn change(
+        &mut self,
+        name: &str,
+        change: impl FnOnce(&mut Tensor) -> Result<(), InputError>,
+    ) -> Result<(), InputError> {
+        let input = self.0.iter_mut().find(|input| input.name == name);
+        let input = input.ok_or_else(|| InputError::Missing { name: name.into() })?;
+        change(Arc::make_mut(&mut input.tensor))
+    }
+
+    fn map(&self, tensor: impl Fn(&Input) -> Arc<Tensor>) -> Self {
+        Inputs(self.0.iter().map(|input| Input { tensor: tensor(input), ..input.clone() }).collect())
     }
 
     /// Whether nothing wrote around any operand.

@@ -7,6 +7,7 @@ use crate::dtype::DType;
 use crate::error::{ParseError, ShapeError};
 use crate::fields::{FieldWriter, Fields};
 use crate::op::{Family, Op, Operand, Work, is_addressable};
+use crate::operands::Inputs;
 
 /// What is computed.
 ///
@@ -74,6 +75,14 @@ impl Problem {
     /// The results, in order; the first is `out`.
     pub fn results(&self) -> Vec<Operand> {
         self.op.spec().results(self.dtype)
+    }
+
+    /// The work that these inputs ask for: of attention only what its masks and lengths leave visible.
+    pub fn work_on(&self, inputs: &Inputs) -> Work {
+        match &self.op {
+            Op::Attention(spec) => spec.visible_work(self.dtype, inputs),
+            _ => self.work(),
+        }
     }
 
     /// Floating-point operations and minimal memory traffic.

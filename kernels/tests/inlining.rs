@@ -18,7 +18,7 @@ fn reach_the_backend() {
     let inputs = Inputs::new(&problem, [("x", x)]).expect("operands");
     for isa in Isa::present() {
         let backend: Box<dyn Backend> = Box::new(Simd::new(isa, 1));
-        backend.prepare(&problem, &inputs).expect("a kernel").run().expect("a result");
+        backend.ready(&problem, &inputs).expect("a kernel").run().expect("a result");
     }
 }
 

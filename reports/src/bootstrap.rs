@@ -42,6 +42,17 @@ fn interval(mut ratios: Vec<f64>) -> Option<(f64, f64)> {
     Some((*ratios.get(end)?, *ratios.get(ratios.len().checked_sub(end + 1)?)?))
 }
 
+/// Below so many undisturbed slices, or below a quarter of all, disturbance is the state of the machine, and
+/// all count.
+const FEWEST_CLEAN: usize = 5;
+
+/// The slices that count of some, each with whether it is undisturbed.
+pub(crate) fn kept<T>(slices: Vec<(T, bool)>) -> Vec<T> {
+    let clean = slices.iter().filter(|(_, clean)| *clean).count();
+    let all = clean < FEWEST_CLEAN.min(slices.len()) || 4 * clean < slices.len();
+    slices.into_iter().filter(|(_, clean)| all || *clean).map(|(slice, _)| slice).collect()
+}
+
 /// The median of some values; NaN of none.
 pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();

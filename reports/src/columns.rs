@@ -52,7 +52,7 @@ const fn column(name: &'static str, kind: Kind, optional: bool, meaning: &'stati
 }
 
 /// All columns, in order. A new version of the schema adds columns at the end.
-pub const COLUMNS: [Column; 68] = [
+pub const COLUMNS: [Column; 75] = [
     column("schema", Kind::Integer, false, "Version of this schema."),
     column(
         "run_id",
@@ -84,7 +84,7 @@ pub const COLUMNS: [Column; 68] = [
     column("seed", Kind::Integer, false, "Seed of the inputs."),
     column("backend", Kind::Text, false, "Backend id, such as simd/avx2 or libtorch/cuda:0."),
     column("version", Kind::Text, false, "Version of the backend's library."),
-    column("device", Kind::Text, false, "Name of the device it ran on."),
+    column("device", Kind::Text, false, "The device it ran on: cpu, or one such as cuda:0."),
     column("isa", Kind::Text, false, "Instruction set it used."),
     column("threads", Kind::Integer, false, "Threads it was allowed."),
     column("allocation", Kind::Text, false, "How the backend allocates its outputs."),
@@ -97,7 +97,12 @@ pub const COLUMNS: [Column; 68] = [
     column("numerics", Kind::Text, false, "What else it declares about its arithmetic, in short words."),
     column("path", Kind::Text, false, "The implementation path that ran, such as fused or composed."),
     column("status", Kind::Status, false, "The verdict."),
-    column("reason", Kind::Text, false, "Why the status is what it is; empty only when passed."),
+    column(
+        "reason",
+        Kind::Text,
+        false,
+        "Why the status is what it is, or what a passed row's times are to be read with.",
+    ),
     column("max_abs", Kind::Number, true, "Largest absolute error."),
     column("max_rel", Kind::Number, true, "Largest relative error."),
     column("rmse", Kind::Number, true, "Root mean square error."),
@@ -113,10 +118,10 @@ pub const COLUMNS: [Column; 68] = [
         "error_vs_naive",
         Kind::Number,
         true,
-        "Largest error relative to that of the naive backend in the same dtype.",
+        "Root mean square error relative to that of the naive backend on the same case, where that ran before.",
     ),
     column("cosine", Kind::Number, true, "Cosine of the angle between output and expectation."),
-    column("worst_index", Kind::Text, false, "Index of the worst element, such as [3, 17]."),
+    column("worst_index", Kind::Text, false, "The worst element, such as out[3,17]."),
     column("worst_expected", Kind::Number, true, "What the oracle expected there."),
     column("worst_got", Kind::Number, true, "What the kernel returned there."),
     column("cache", Kind::Text, false, "hot, cold, or empty when nothing was timed."),
@@ -169,7 +174,12 @@ pub const COLUMNS: [Column; 68] = [
         "Clock of the processor while measuring, or the lowest of the device, in MHz.",
     ),
     column("steal_percent", Kind::Number, true, "Time stolen by the hypervisor, in percent."),
-    column("contaminated", Kind::Integer, true, "Slices dropped because the machine was disturbed."),
+    column(
+        "contaminated",
+        Kind::Integer,
+        true,
+        "Slices that the machine is known to have disturbed: left out, unless disturbed is true.",
+    ),
     column("repro", Kind::Text, false, "A command line that reproduces this row."),
     column(
         "temperature_c",
@@ -200,6 +210,33 @@ pub const COLUMNS: [Column; 68] = [
         "Time of one pass of the canary, a loop that never changes, before and after the measurement, in \
          nanoseconds: when it differs from that of another run, so does the machine.",
     ),
+    column(
+        "machine",
+        Kind::Text,
+        false,
+        "The machine: processor, cores and caches. Times of different machines are not compared.",
+    ),
+    column(
+        "device_name",
+        Kind::Text,
+        false,
+        "Name of the device where it is not the processor, such as NVIDIA H200.",
+    ),
+    column(
+        "disturbed",
+        Kind::Flag,
+        false,
+        "Whether too few slices were undisturbed, so that all of them count.",
+    ),
+    column(
+        "prepare_ns",
+        Kind::Integer,
+        true,
+        "Time of preparing the problem (weights, plans, memory), in nanoseconds: no part of the kernel's time.",
+    ),
+    column("load_ns", Kind::Integer, true, "Time of loading the data operands, in nanoseconds."),
+    column("outputs_ns", Kind::Integer, true, "Time of handing out the results, in nanoseconds."),
+    column("audit_ns", Kind::Integer, true, "Time of a single run on inputs that are new, in nanoseconds."),
 ];
 
 /// The columns of `samples.csv`, in order. A row is one timed slice.
@@ -224,7 +261,7 @@ pub const SAMPLES: [Column; 11] = [
 ];
 
 /// The columns of each version of the schema: the first so many.
-const VERSIONS: [(u32, usize); 4] = [(1, 62), (2, 66), (3, 67), (SCHEMA_VERSION, COLUMNS.len())];
+const VERSIONS: [(u32, usize); 5] = [(1, 62), (2, 66), (3, 67), (4, 68), (SCHEMA_VERSION, COLUMNS.len())];
 
 /// The version whose header has so many columns, and these: the present one where none has.
 pub(crate) fn version_with(columns: usize) -> (u32, &'static [Column]) {

@@ -23,6 +23,8 @@ pub struct Environment {
     pub run_id: String,
     /// The command line that made the run.
     pub command: String,
+    /// Its arguments one by one, so that the run can be continued with the same selection.
+    pub arguments: Vec<String>,
     /// Seeds used. Written as text, because TOML integers have 63 bits.
     #[serde(with = "seeds_as_text")]
     pub seeds: Vec<u64>,
@@ -52,6 +54,17 @@ pub struct Machine {
     pub kernel: String,
     /// Caches in words, such as `L1d 32 KiB, L2 512 KiB, L3 32 MiB`.
     pub caches: String,
+}
+
+impl Machine {
+    /// What makes two machines one for a comparison of times: processor, cores and caches. Empty where
+    /// nothing is known.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        let cores = self.cores.map(|cores| format!("{cores} cores")).unwrap_or_default();
+        let parts = [self.cpu.as_str(), &cores, self.caches.as_str()];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// The software that made the run.
@@ -146,6 +159,7 @@ impl Default for Environment {
             schema: SCHEMA_VERSION,
             run_id: String::new(),
             command: String::new(),
+            arguments: Vec::new(),
             seeds: Vec::new(),
             machine: Machine::default(),
             software: Software::default(),

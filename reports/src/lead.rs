@@ -26,7 +26,9 @@ impl Part {
 /// then speeds with a point per family.
 #[must_use]
 pub fn lead(records: &[Record], summary: &Summary) -> Vec<Part> {
-    let mut parts = vec![Part { text: verdicts(summary), points: agreement(records, summary) }];
+    let disturbance = disturbance(records);
+    let mut parts: Vec<Part> = disturbance.into_iter().collect();
+    parts.push(Part { text: verdicts(summary), points: agreement(records, summary) });
     let mut fastest: Vec<(String, Vec<String>)> = Vec::new();
     for speeds in summary.families.iter().filter_map(|family| summary.headline(family)) {
         let Some(point) = fastest_point(speeds) else {
@@ -50,6 +52,23 @@ pub fn lead(records: &[Record], summary: &Summary) -> Vec<Part> {
          brackets hold 95 % intervals.",
     ));
     parts
+}
+
+/// Below this share of the timed rows, disturbed ones are no more than what every shared machine has.
+const MANY_DISTURBED: f64 = 0.05;
+
+/// What has to be said before anything else: that many of the times are of a machine that was busy.
+fn disturbance(records: &[Record]) -> Option<Part> {
+    let timed = records.iter().filter(|record| record.is_timed()).count();
+    let disturbed = records.iter().filter(|record| record.is_timed() && record.disturbed).count();
+    if disturbed == 0 || (disturbed as f64) < MANY_DISTURBED * timed as f64 {
+        return None;
+    }
+    Some(Part::new(format!(
+        "DISTURBED: in {disturbed} of {timed} timed rows too few slices were free of other processes, so that \
+         all slices count. These times are not of the kernels alone, and their intervals are too narrow: \
+         measure again on a quiet machine."
+    )))
 }
 
 /// The subject against its fastest rival in a sentence, with a point for each number of threads and

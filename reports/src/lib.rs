@@ -36,7 +36,7 @@ pub mod words;
 
 pub use environment::{BackendEntry, Environment, Machine, RooflineEntry, Software};
 pub use evidence::Evidence;
-pub use record::{Record, RowKey, SCHEMA_VERSION};
+pub use record::{Record, RowKey, SCHEMA_VERSION, Setting};
 pub use rivals::{Rivals, RivalsError};
 pub use sample::SampleRow;
 pub use status::{Status, UnknownStatus};

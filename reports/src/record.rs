@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::status::Status;
 
 /// The version written into the first column of every row.
-pub const SCHEMA_VERSION: u32 = 4;
+pub const SCHEMA_VERSION: u32 = 5;
 
 /// The outcome of one case on one backend with one thread count and one cache state.
 ///
@@ -46,7 +46,7 @@ pub struct Record {
     pub backend: String,
     /// Version of the backend's library.
     pub version: String,
-    /// Name of the device it ran on.
+    /// The device it ran on: `cpu`, or one such as `cuda:0`.
     pub device: String,
     /// Instruction set it used.
     pub isa: String,
@@ -62,7 +62,7 @@ pub struct Record {
     pub path: String,
     /// The verdict.
     pub status: Status,
-    /// Why the status is what it is; empty only when passed.
+    /// Why the status is what it is, or what a passed row's times are to be read with.
     pub reason: String,
     /// Largest absolute error.
     pub max_abs: Option<f64>,
@@ -76,11 +76,12 @@ pub struct Record {
     pub ulp_max: Option<f64>,
     /// Largest ratio of error to its a-priori bound; above 1 fails.
     pub error_over_bound: Option<f64>,
-    /// Largest error relative to that of the naive backend in the same dtype.
+    /// Root mean square error relative to that of the naive backend on the same case, where that ran
+    /// before.
     pub error_vs_naive: Option<f64>,
     /// Cosine of the angle between output and expectation.
     pub cosine: Option<f64>,
-    /// Index of the worst element, such as `[3, 17]`.
+    /// The worst element, such as `out[3,17]`.
     pub worst_index: String,
     /// What the oracle expected there.
     pub worst_expected: Option<f64>,
@@ -134,7 +135,10 @@ pub struct Record {
     pub clock_mhz: Option<f64>,
     /// Time stolen by the hypervisor, in percent.
     pub steal_percent: Option<f64>,
-    /// Slices dropped because the machine was disturbed.
+    /// Slices that the machine is known to have disturbed. They are left out, unless [`disturbed`] says
+    /// otherwise.
+    ///
+    /// [`disturbed`]: Record::disturbed
     pub contaminated: Option<u32>,
     /// A command line that reproduces this row.
     pub repro: String,
@@ -157,6 +161,37 @@ pub struct Record {
     /// Time of one pass of the canary around the measurement, in nanoseconds.
     #[serde(default)]
     pub canary_ns: Option<u64>,
+    /// The machine: processor, cores and caches. Times of different machines are not compared.
+    #[serde(default)]
+    pub machine: String,
+    /// The name of the device where it is not the processor, such as `NVIDIA H200`.
+    #[serde(default)]
+    pub device_name: String,
+    /// Whether too few slices were undisturbed, so that all of them count.
+    #[serde(default)]
+    pub disturbed: bool,
+    /// Time of preparing the problem (weights, plans, memory), in nanoseconds. No part of the kernel's time.
+    #[serde(default)]
+    pub prepare_ns: Option<u64>,
+    /// Time of loading the data operands, in nanoseconds.
+    #[serde(default)]
+    pub load_ns: Option<u64>,
+    /// Time of handing out the results, in nanoseconds.
+    #[serde(default)]
+    pub outputs_ns: Option<u64>,
+    /// Time of a single run on inputs that are new, in nanoseconds: what a first call costs when everything
+    /// else is warm.
+    #[serde(default)]
+    pub audit_ns: Option<u64>,
+}
+
+/// Where a row's times hold: they are compared with times of the same machine, device and clock only.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Setting {
+    /// See [`Record::machine`].
+    pub machine: String,
+    /// See [`Record::device_name`].
+    pub device_name: String,
 }
 
 /// What makes two rows the same measurement: used to resume, to merge and to compare runs.
@@ -188,6 +223,12 @@ impl Record {
             threads: self.threads,
             cache: self.cache.clone(),
         }
+    }
+
+    /// Where its times hold.
+    #[must_use]
+    pub fn setting(&self) -> Setting {
+        Setting { machine: self.machine.clone(), device_name: self.device_name.clone() }
     }
 
     /// Whether the row carries a time. By [`Record::validate`] only passed rows do.

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::bootstrap::ratio_in_rounds;
+use crate::bootstrap::{kept, ratio_in_rounds};
 use crate::classes::{Class, Classes, Width};
 use crate::record::{Record, RowKey};
 use crate::sample::SampleRow;
@@ -338,19 +338,16 @@ impl<'a> Rivals<'a> {
     }
 }
 
-/// Where two rows have to agree to be compared.
-type Place<'r> = (CaseKey<'r>, u32, &'r str, &'r str);
+/// Where two rows have to agree to be compared: the clock is part of it, since a device's own leaves out
+/// what launching a kernel costs.
+type Place<'r> = (CaseKey<'r>, u32, &'r str, &'r str, &'r str);
 
 fn place(record: &Record) -> Place<'_> {
-    (case(record), record.threads, &record.cache, &record.device)
+    (case(record), record.threads, &record.cache, &record.device, &record.method)
 }
 
 /// The times of each row by round.
 struct Rounds(HashMap<RowKey, BTreeMap<u32, (f64, bool)>>);
-
-/// Below so many clean rounds, or below a quarter of all, disturbance is the state of the machine,
-/// and all count: as the harness has it.
-const FEWEST_CLEAN: usize = 5;
 
 impl Rounds {
     /// Samples of a run whose record was superseded when runs were merged are left out.
@@ -382,11 +379,8 @@ impl Rounds {
         let shared: Vec<_> = shared.map_or_else(Vec::new, |(slow, fast)| {
             slow.iter().filter_map(|(round, slow)| Some((slow, fast.get(round)?))).collect()
         });
-        let clean = |((_, a), (_, b)): &(&(f64, bool), &(f64, bool))| *a && *b;
-        let count = shared.iter().filter(|pair| clean(pair)).count();
-        let all = count < FEWEST_CLEAN || 4 * count < shared.len();
-        let times = shared.into_iter().filter(|pair| all || clean(pair));
-        match ratio_in_rounds(&times.map(|(slow, fast)| (slow.0, fast.0)).collect::<Vec<_>>()) {
+        let shared = shared.into_iter().map(|(slow, fast)| ((slow.0, fast.0), slow.1 && fast.1)).collect();
+        match ratio_in_rounds(&kept(shared)) {
             Some((value, interval)) => Some(Ratio { value, interval: Some(interval) }),
             None => median_ratio(slow, fast).map(|value| Ratio { value, interval: None }),
         }

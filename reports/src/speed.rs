@@ -214,6 +214,10 @@ pub fn speedup(row: &Record, reference: &str, base: Option<&Record>) -> Option<R
 /// Median time of the first over that of the second.
 #[expect(clippy::cast_precision_loss, reason = "times lie far below 2^53 ns")]
 pub(crate) fn median_ratio(slow: &Record, fast: &Record) -> Option<f64> {
+    // Two clocks do not measure the same.
+    if slow.method != fast.method {
+        return None;
+    }
     let (slow, fast) = (slow.median_ns?, fast.median_ns?);
     (fast > 0).then(|| slow as f64 / fast as f64)
 }

@@ -46,6 +46,18 @@ pub enum RecordError {
         /// The status of the row.
         status: Status,
     },
+    /// A figure that cannot be what it says.
+    #[error("`{column}` is {value} in a row with status {status}, expected {expected}")]
+    Figure {
+        /// The column.
+        column: &'static str,
+        /// What it holds.
+        value: String,
+        /// The status of the row.
+        status: Status,
+        /// What it may hold.
+        expected: &'static str,
+    },
     /// Two columns stand in the wrong order, such as a minimum above the median.
     #[error("`{low}` is {low_value} but `{high}` is {high_value}")]
     Order {
@@ -66,7 +78,10 @@ impl Record {
     /// - identity: schema, run, time, problem, family, op, dtype, backend, at least one thread;
     /// - every row that did not pass says why and how to reproduce it;
     /// - timing columns are empty unless the status is passed, and complete if there is a median;
-    /// - percentiles and interval ends are in order.
+    /// - percentiles and interval ends are in order;
+    /// - a row that says `passed` has errors within its bounds, and its worst element is no farther off than
+    ///   its largest error; times, rates and speed-ups are numbers greater than zero. The word alone is no
+    ///   evidence.
     ///
     /// # Errors
     /// The first rule broken, with the operands that break it.
@@ -81,7 +96,60 @@ impl Record {
             self.require("reason", !self.reason.is_empty())?;
             self.require("repro", !self.repro.is_empty())?;
         }
+        self.validate_figures()?;
         self.validate_timing()
+    }
+
+    fn figure(
+        &self,
+        column: &'static str,
+        value: Option<f64>,
+        expected: &'static str,
+        is_right: impl Fn(f64) -> bool,
+    ) -> Result<(), RecordError> {
+        match value.filter(|&value| !is_right(value)) {
+            None => Ok(()),
+            Some(value) => {
+                Err(RecordError::Figure { column, value: value.to_string(), status: self.status, expected })
+            }
+        }
+    }
+
+    fn validate_figures(&self) -> Result<(), RecordError> {
+        if self.status == Status::Passed {
+            let passed = "a ratio from 0 to 1";
+            self.figure("error_over_bound", self.error_over_bound, passed, |x| (0.0..=1.0).contains(&x))?;
+            for (column, value) in [
+                ("max_abs", self.max_abs),
+                ("max_rel", self.max_rel),
+                ("rmse", self.rmse),
+                ("ulp_p99", self.ulp_p99),
+                ("ulp_max", self.ulp_max),
+            ] {
+                self.figure(column, value, "a number, not negative", |x| x >= 0.0)?;
+            }
+            if let (Some(expected), Some(got), Some(most)) =
+                (self.worst_expected, self.worst_got, self.max_abs)
+                && expected.is_finite()
+                && got.is_finite()
+            {
+                // The two numbers are rounded, and so is their difference.
+                let rounding = f64::EPSILON * expected.abs().max(got.abs()) + f64::MIN_POSITIVE;
+                let off = |_| (got - expected).abs() <= most * (1.0 + 1e-9) + rounding;
+                self.figure("max_abs", Some(most), "no less than the worst element's error", off)?;
+            }
+        }
+        let positive = "a number greater than 0";
+        for (column, value) in [
+            ("speedup", self.speedup),
+            ("speedup_low", self.speedup_low),
+            ("speedup_high", self.speedup_high),
+            ("gflops", self.gflops.filter(|_| self.flops > 0)),
+            ("gb_per_s", self.gb_per_s.filter(|_| self.bytes > 0)),
+        ] {
+            self.figure(column, value, positive, |x| x.is_finite() && x > 0.0)?;
+        }
+        Ok(())
     }
 
     fn require(&self, column: &'static str, filled: bool) -> Result<(), RecordError> {

@@ -214,7 +214,7 @@ fn markdown_rows_stay_rows() {
 #[test]
 fn exports_hold_every_column_and_nan() {
     let mut records = hostile();
-    records[0].max_abs = Some(f64::NAN);
+    records[0].cosine = Some(f64::NAN);
     let csv = export::csv(&records);
     let back = store::read_table_from(std::path::Path::new("x.csv"), &csv).unwrap();
     assert_eq!(format!("{back:?}"), format!("{records:?}"));
@@ -223,7 +223,7 @@ fn exports_hold_every_column_and_nan() {
     let first = String::from_utf8(lines).unwrap();
     let first: serde_json::Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
     assert_eq!(first.as_object().unwrap().len(), columns::COLUMNS.len());
-    assert_eq!(first["max_abs"], "NaN");
+    assert_eq!(first["cosine"], "NaN");
     assert_eq!(first["seed"], 7);
     assert_eq!(columns::json_schema()["required"].as_array().unwrap().len(), columns::COLUMNS.len());
 }

@@ -22,8 +22,9 @@ fn row(problem: &str, backend: &str) -> Record {
         backend: backend.into(),
         threads: 1,
         status: Status::Passed,
-        max_abs: Some(f64::NAN),
+        max_abs: Some(0.0),
         max_rel: Some(f64::INFINITY),
+        worst_expected: Some(f64::NAN),
         worst_got: Some(f64::NEG_INFINITY),
         ..Record::default()
     }
@@ -86,10 +87,11 @@ proptest! {
         seed: u64, flops: u64, memory: Option<u64>, dirty: bool,
     ) {
         let record = Record {
-            reason: texts[0].clone(),
+            reason: format!("why: {}", texts[0]),
             version: texts[1].clone(),
-            repro: texts[2].clone(),
+            repro: format!("touchstone repro {}", texts[2]),
             fill: texts[3].clone(),
+            status: Status::Failed,
             max_abs: numbers[0], rmse: numbers[1], worst_got: numbers[2], load: numbers[3],
             seed, flops, peak_memory: memory, git_dirty: dirty,
             ..row("p", "naive")
@@ -133,12 +135,12 @@ fn damaged_files_name_the_line_and_the_column() {
     assert!(status.starts_with("a.csv:2: column `status` is `past`, expected passed,"));
     let header = error_of(text.replacen("rustc", "compiler", 1).as_bytes());
     assert_eq!(header, "a.csv:1: column 6 of the header is `compiler`, expected `rustc`");
-    let narrow = error_of(text.replacen("4,run,", "4,", 1).as_bytes());
-    assert_eq!(narrow, "a.csv:2: 67 columns, expected 68");
-    let mixed = error_of(text.replacen("\n4,run", "\n5,run", 1).as_bytes());
-    assert_eq!(mixed, "a.csv:2: schema version 5, expected 4 by its header; this program reads 1 to 4");
+    let narrow = error_of(text.replacen("5,run,", "5,", 1).as_bytes());
+    assert_eq!(narrow, "a.csv:2: 74 columns, expected 75");
+    let mixed = error_of(text.replacen("\n5,run", "\n4,run", 1).as_bytes());
+    assert_eq!(mixed, "a.csv:2: schema version 4, expected 5 by its header; this program reads 1 to 5");
     let newer = error_of(b"schema,who\n7,x\n");
-    assert_eq!(newer, "a.csv:2: schema version 7, expected 4 by its header; this program reads 1 to 4");
+    assert_eq!(newer, "a.csv:2: schema version 7, expected 5 by its header; this program reads 1 to 5");
     let other = error_of(b"name,time\nx,1\n");
     assert!(other.starts_with("a.csv:1: column 1 of the header is `name`"));
     let wrong = error_of(text.replacen(",passed,", ",failed,", 1).as_bytes());
@@ -337,6 +339,7 @@ fn an_older_version_is_read_and_resumed() {
         let read = read_table_from(Path::new("a.csv"), old).unwrap();
         assert!(read.len() == 2 && read.iter().zip(&rows).all(|(read, row)| same(read, row)));
     };
+    read_back(&older("4", 68, &new));
     read_back(&older("3", 67, &new));
     read_back(&older("2", 66, &new));
     let old = older("1", 62, &new);

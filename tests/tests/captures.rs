@@ -6,9 +6,9 @@
 use std::path::{Path, PathBuf};
 
 use acceptance::{Posed, Tally};
+use touchstone_harness::Case;
 use touchstone_harness::capture::Capture;
 use touchstone_harness::known::KnownIssues;
-use touchstone_harness::{Case, Fill};
 use touchstone_kernels::{DType, Registry};
 
 /// What the captures' README promises of `expected`, with room for parameters that are f32 here.
@@ -28,7 +28,7 @@ fn captures() -> Vec<PathBuf> {
 
 /// A capture as known issues know it: without a recipe of its inputs.
 fn posed(capture: Capture) -> Posed {
-    Posed::with_inputs(Case { problem: capture.problem, fill: Fill::Normal, seed: 0 }, capture.inputs)
+    Posed::with_inputs(Case::plain(capture.problem, 0), capture.inputs)
 }
 
 #[test]

@@ -66,11 +66,27 @@ fn a_bench_is_a_report() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("sorting/quick"));
 }
 
+/// What a kernel left that was wrong after its last iteration, or an earlier run, has a time and no judge.
+#[test]
+fn a_benchmark_that_this_run_has_not_judged_is_left_out() {
+    let here = directory();
+    let ledger = bench(here.path()).join("judged.csv");
+    let text = std::fs::read_to_string(&ledger).unwrap();
+    let without: String = text.split_inclusive('\n').filter(|line| !line.contains("simd")).collect();
+    std::fs::write(&ledger, without).unwrap();
+    let output = run(here.path(), &["report", "criterion", "--format", "csv"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(!String::from_utf8(output.stdout).unwrap().contains("simd/avx512"));
+    assert!(
+        String::from_utf8(output.stderr).unwrap().contains("not judged in the last run: softmax/simd/avx512")
+    );
+}
+
 /// A file of a benchmark, what becomes of it, and what the complaint has to say.
 type Damage = (&'static str, fn(&str) -> Option<String>, &'static [&'static str]);
 
 #[rustfmt::skip]
-const DAMAGES: [Damage; 11] = [
+const DAMAGES: [Damage; 10] = [
     ("sample.json", |_| None, &["sample.json", "No such file"]),
     ("sample.json", |_| Some(String::new()), &["sample.json", "line 1 column 0"]),
     ("sample.json", |text| Some(text[..text.len() / 2].into()), &["sample.json", "line 1 column"]),
@@ -81,7 +97,6 @@ const DAMAGES: [Damage; 11] = [
     ("sample.json", |_| Some(r#"{"iters":[],"times":[]}"#.into()), &["sample.json", "0 times"]),
     ("estimates.json", |text| Some(text.replace("85088", "95088")), &["estimates.json", "95088", "sample.json"]),
     ("estimates.json", |_| Some("{}".into()), &["estimates.json", "median"]),
-    ("benchmark.json", |text| Some(text.replace("simd/avx512", "simd/avx1024")), &["simd/avx1024", "environment.toml"]),
 ];
 
 #[test]
@@ -104,6 +119,16 @@ fn a_damaged_bench_is_refused_with_the_file() {
         }
         refuses(words);
     }
+    let environment = bench(here.path()).join("environment.toml");
+    let text = std::fs::read_to_string(&environment).unwrap();
+    std::fs::write(&environment, text.replace("simd/avx512", "simd/avx1024")).unwrap();
+    refuses(&["simd/avx512", "not in environment.toml"]);
+    let ledger = bench(here.path()).join("judged.csv");
+    let text = std::fs::read_to_string(&ledger).unwrap();
+    std::fs::write(&ledger, text.replace("20261122T120000Z-1", "20261121T120000Z-1")).unwrap();
+    refuses(&["judged.csv", "none of the 4 benchmarks", "cargo bench"]);
+    std::fs::remove_file(&ledger).unwrap();
+    refuses(&["judged.csv: missing", "cargo bench"]);
     let environment = bench(here.path()).join("environment.toml");
     std::fs::write(&environment, "machine = 7\n").unwrap();
     refuses(&["environment.toml: line 1"]);

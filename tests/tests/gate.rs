@@ -99,11 +99,28 @@ fn wrong_results_get_no_time() {
 }
 
 #[test]
-fn a_worker_that_dies_decides_nothing() {
+fn a_worker_that_is_killed_from_outside_decides_nothing() {
     let here = directory();
     let (status, report, _) = gate(here.path(), &["--inject-death", "gelu"]);
     assert_eq!((status, &report["outcome"]), (4, &Value::from("died")));
     assert!(report["summary"].as_str().unwrap().starts_with("the candidate: "), "{report}");
+}
+
+/// A kernel that was right and now fails in any way is wrong, and never green.
+#[test]
+#[cfg(unix)]
+fn a_candidate_that_panics_refuses_or_crashes_is_wrong() {
+    let here = directory();
+    for (fault, words) in [
+        ("--inject-panic", "panicked: index out of bounds"),
+        ("--inject-refusal", "refused on request"),
+        ("--inject-crash", "SIGABRT"),
+    ] {
+        let (status, report, _) = gate(here.path(), &[fault, "gelu"]);
+        assert_eq!((status, &report["outcome"]), (2, &Value::from("wrong")), "{fault}: {report}");
+        assert_eq!(verdicts(&report)[1], (GELU, "wrong"), "{fault}");
+        assert!(report.to_string().contains(words), "{fault}: {report}");
+    }
 }
 
 #[test]
@@ -142,7 +159,15 @@ fn mistakes_are_one_clear_line() {
 #[test]
 fn its_help_says_how_it_proves_itself() {
     let help = prints(directory().path(), &["gate", "--help"]);
-    for words in ["Exit status", "--inject ", "--inject-wrong", "--inject-death", "Perf-Accepted"] {
+    for words in [
+        "Exit status",
+        "--inject ",
+        "--inject-wrong",
+        "--inject-death",
+        "--inject-panic",
+        "Perf-Accepted",
+        "Support-Removed",
+    ] {
         assert!(help.contains(words), "{words}: {help}");
     }
 }

@@ -77,7 +77,7 @@ fn a_changed_operand_is_caught() {
 }
 
 /// For each safeguard something that only it sees. The whole table is `touchstone selftest`'s.
-const SEEN_BY_ONE: [(Safeguard, &str); 16] = [
+const SEEN_BY_ONE: [(Safeguard, &str); 17] = [
     (Safeguard::Form, "answers-in-f32"),
     (Safeguard::Kind, "tail-unwritten"),
     (Safeguard::Magnitude, "library-softmax-sum-in-storage"),
@@ -88,6 +88,7 @@ const SEEN_BY_ONE: [(Safeguard, &str); 16] = [
     (Safeguard::SecondRun, "second-call-wrong"),
     (Safeguard::Unwritten, "zeros-not-stored"),
     (Safeguard::AfterTiming, "slow-then-wrong"),
+    (Safeguard::Refused, "case-without-a-bound"),
     (Safeguard::SuspectNan, "case-of-nan"),
     (Safeguard::SuspectZeros, "case-of-small-numbers"),
     (Safeguard::SuspectConstant, "case-of-a-constant"),

@@ -22,7 +22,7 @@ fn holds_on_any_number_of_threads(cases: &[&str]) {
                 let outcome = posed.judge(backend.as_ref(), &KnownIssues::default());
                 assert!(outcome.figures().is_some(), "{} on {text}: {outcome:?}", backend.id());
                 tally.add(backend.as_ref(), &posed.case, &outcome);
-                let mut prepared = backend.prepare(posed.problem(), &posed.inputs).unwrap();
+                let mut prepared = backend.ready(posed.problem(), &posed.inputs).unwrap();
                 prepared.run().unwrap();
                 prepared.sync().unwrap();
                 results.push((backend.id().to_string(), prepared.outputs().unwrap()));

@@ -55,9 +55,6 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
     eprintln!("{} cases on {} backends, into {}", plan.cases.len(), plan.backends.len(), out.display());
     let (compared, verdict) =
         carry_out(&plan, registry, &known, Some(&arguments.measuring), Some((&out, arguments.resume)))?;
-    if verdict == Verdict::Interrupted {
-        eprintln!("interrupted; continue with: touchstone compare --out {} --resume", out.display());
-    }
     let environment = Environment::read(&out).context("cannot read the environment")?;
     let samples = read_samples(&[&out])?;
     let records = &compared.records;

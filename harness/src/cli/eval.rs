@@ -1,5 +1,6 @@
 //! `touchstone eval`: tensors of the user's own, and of the ONNX project.
 
+use std::collections::HashMap;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,6 @@ use super::{MakeRegistry, Verdict};
 use crate::capture::Capture;
 use crate::case::Case;
 use crate::check;
-use crate::fill::Fill;
 use crate::oracle::{self, Expected};
 
 /// Judge backends on tensors of your own, and on ONNX's
@@ -35,7 +35,7 @@ use crate::oracle::{self, Expected};
     touchstone eval target/onnx/node --backend naive,simd\n  \
     touchstone eval target/onnx/node/test_attention_4d_gqa")]
 pub(super) struct Arguments {
-    /// Captures, ONNX node tests, or directories of node tests
+    /// Captures, ONNX node tests, or directories of either
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Round the operands of captures to this type first
@@ -63,14 +63,24 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
     let backends = arguments.who.backends(&registry, Backends::Every)?;
     let backends: Vec<_> = backends.iter().filter_map(|id| registry.find(id.as_str())).collect();
 
-    let (directories, files): (Vec<&PathBuf>, Vec<&PathBuf>) =
-        arguments.files.iter().partition(|path| path.is_dir());
+    let sources = Sources::of(&arguments.files)?;
+    let directories: Vec<&PathBuf> = sources.node_tests.iter().collect();
     if let (Some(dtype), Some(path)) = (arguments.dtype, directories.first()) {
         bail!("--as {dtype}: {} is no capture, and ONNX's outputs belong to its own type", path.display());
     }
-    // Before anything is printed: a file that contradicts itself is bad input.
-    let captures = files.iter().map(|path| Posed::read(path, arguments.dtype));
-    let captures: Vec<Posed> = captures.collect::<anyhow::Result<_>>()?;
+    // A file that cannot be read, or contradicts itself, is bad input; the others are judged all the same.
+    let (mut captures, mut bad) = (Vec::new(), 0);
+    for path in &sources.captures {
+        match Posed::read(path, arguments.dtype) {
+            Ok(posed) => captures.push(posed),
+            Err(error) if sources.captures.len() + directories.len() == 1 => return Err(error),
+            Err(error) => {
+                eprintln!("touchstone: {error:#}");
+                bad += 1;
+            }
+        }
+    }
+    name_apart(&mut captures);
     let mut node_tests = NodeTests::read(&directories)?;
     if let Some(dir) = &arguments.dump {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -120,14 +130,62 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
         let all = serde_json::json!({ "captures": json, "onnx": node_tests.json() });
         writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
     }
-    if nothing {
+    if nothing && bad == 0 {
         bail!("nothing was executed: no node test is a problem of ours");
     }
     judged.extend(node_tests.into_judged());
-    match verdict(&judged)? {
+    let verdict = if judged.is_empty() { Verdict::Ok } else { verdict(&judged)? };
+    match verdict {
         Verdict::Ok if contradicted => Ok(Verdict::Wrong),
+        Verdict::Ok if bad > 0 => bail!("{} could not be judged (see above)", plural(bad, "file")),
         verdict => Ok(verdict),
     }
+}
+
+/// What there is to be judged.
+struct Sources {
+    captures: Vec<PathBuf>,
+    node_tests: Vec<PathBuf>,
+}
+
+impl Sources {
+    /// Files are captures. A directory with captures in it stands for them; any other holds node tests.
+    fn of(paths: &[PathBuf]) -> anyhow::Result<Self> {
+        let mut sources = Sources { captures: Vec::new(), node_tests: Vec::new() };
+        for path in paths {
+            if !path.is_dir() {
+                sources.captures.push(path.clone());
+                continue;
+            }
+            let entries = std::fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            let entries = entries.with_context(|| format!("cannot read {}", path.display()))?;
+            let mut captures: Vec<PathBuf> = entries.iter().map(std::fs::DirEntry::path).collect();
+            captures.retain(|file| file.extension().is_some_and(|ending| ending == "safetensors"));
+            captures.sort();
+            match captures.is_empty() {
+                true => sources.node_tests.push(path.clone()),
+                false => sources.captures.extend(captures),
+            }
+        }
+        Ok(sources)
+    }
+}
+
+/// Numbers captures of the same name, so that none overwrites what another one dumped.
+fn name_apart(captures: &mut [Posed]) {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for posed in captures {
+        let count = seen.entry(posed.name.clone()).or_default();
+        *count += 1;
+        if *count > 1 {
+            posed.name = format!("{}-{count}", posed.name);
+        }
+    }
+}
+
+/// A text of a stranger's file as it can be shown: control characters could steer the terminal.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Writes what a backend makes of a case, if it comes to anything.
@@ -166,9 +224,9 @@ impl Posed {
             );
         }
         // A capture has no recipe of inputs; this one stands in for it where known issues are matched.
-        let case = Case { problem: capture.problem, fill: Fill::Normal, seed: 0 };
+        let case = Case::plain(capture.problem, 0);
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Posed { name, source: capture.source, case, inputs: capture.inputs, expected, distance })
+        Ok(Posed { name, source: shown(&capture.source), case, inputs: capture.inputs, expected, distance })
     }
 
     fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
@@ -195,8 +253,17 @@ impl Posed {
 fn oracle_distance(expected: &Expected, capture: &Capture) -> Option<f64> {
     let theirs = capture.expected.as_ref()?;
     let ours = &expected.results.first()?.value;
-    let largest = theirs.iter().fold(0.0f64, |m, x| m.max(x.abs()));
-    let difference = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    let largest = theirs.iter().filter(|x| x.is_finite()).fold(0.0f64, |m, x| m.max(x.abs()));
+    // f64::max would drop a NaN. Where either is not finite, the two have to be the same.
+    let differ = |(a, b): (&f64, &f64)| match a.is_finite() && b.is_finite() {
+        true => (a - b).abs(),
+        false if a == b || a.is_nan() && b.is_nan() => 0.0,
+        false => f64::INFINITY,
+    };
+    let difference = ours.iter().zip(theirs).map(differ).fold(0.0, f64::max);
+    if difference.is_infinite() {
+        return Some(difference);
+    }
     // Log-probabilities and plain values alike are of a size at which an absolute error means
     // something only against the largest.
     Some(difference / largest.max(f64::MIN_POSITIVE))

@@ -149,7 +149,7 @@ impl Keeper {
     }
 
     fn record(&self, suite: &str, finding: &Finding, plan: &Plan) -> Record {
-        let place = Place { suite, case: &finding.case, threads: self.threads, cache: None };
+        let place = Place { suite, case: &finding.case, threads: self.threads, cache: None, work: None };
         let who = Who::of(plan.backends[finding.backend].as_ref(), &finding.case);
         self.run.record(place, &who, &finding.outcome, None)
     }

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use regex::Regex;
+use touchstone_reports::words::plural;
 
 use super::output::style;
 use super::{Verdict, stop_on_ctrl_c};
@@ -18,7 +19,7 @@ use crate::gate::contest::{Contest, ContestError, RoundRow, Side, Standing};
 use crate::gate::decision::{Rules, decide};
 use crate::gate::inject::{Fault, Injection};
 use crate::gate::pinning::Pinning;
-use crate::gate::report::{Outcome, Report, SCHEMA, cases_before};
+use crate::gate::report::{Outcome, Report, SCHEMA, Verdict as CaseVerdict, cases_before};
 use crate::suite::Suite;
 
 /// Hold this build against a git revision: is any kernel slower?
@@ -30,13 +31,16 @@ use crate::suite::Suite;
 /// scripts/gate does.
 ///
 /// A slowdown that is meant is accepted by a trailer of a commit since the base:
-/// `Perf-Accepted: <problem> <reason>`.
+/// `Perf-Accepted: <problem> <reason>`. A problem that the candidate no longer supports is declared by
+/// `Support-Removed: <problem> <reason>`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit status: 0 no case is slower, or nobody can tell (said loudly), 2 wrong results, \
-    3 slower, 4 a worker died, 5 not comparable, 1 anything else.\n\n\
+    after_help = "Exit status: 0 no case is slower, or the machine was too noisy to tell (said first), \
+    2 wrong results, or the candidate panics, refuses, crashes or hangs where the base computes, 3 slower, \
+    4 a worker was killed from outside, 5 not comparable, 1 anything else.\n\n\
     Proof of itself: --inject 'CASE=1.10' makes the candidate slower on a case, --inject-wrong CASE wrong, \
-    --inject-death CASE kills its worker. CASE is a part of a problem's text that only one case has."
+    --inject-death CASE has its worker killed, --inject-crash CASE aborts it, --inject-panic CASE panics, \
+    --inject-refusal CASE refuses. CASE is a part of a problem's text that only one case has."
 )]
 pub(super) struct Arguments {
     /// The revision to compare with [default: where this work left the main branch; on it, the last
@@ -103,6 +107,12 @@ struct Proof {
     inject_wrong: Vec<String>,
     #[arg(long, value_name = "CASE", hide = true)]
     inject_death: Vec<String>,
+    #[arg(long, value_name = "CASE", hide = true)]
+    inject_crash: Vec<String>,
+    #[arg(long, value_name = "CASE", hide = true)]
+    inject_panic: Vec<String>,
+    #[arg(long, value_name = "CASE", hide = true)]
+    inject_refusal: Vec<String>,
 }
 
 fn percent(text: &str) -> Result<f64, String> {
@@ -148,7 +158,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         seconds: 0.0,
         canary: None,
         notes: injections.iter().map(|injection| format!("injected: {injection}")).collect(),
-        cases: cases_before(&problems, &[]),
+        cases: cases_before(&problems, &[], &[]),
     };
     // Building the base does not count.
     let start = Instant::now();
@@ -157,7 +167,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let scratch = scratch.with_context(|| format!("no place for copies in {}", sides.scratch.display()))?;
     let mut contest = Contest::new(sides.both, cases, scratch, seed, stop_on_ctrl_c(), bar.clone());
     report.pinning = contest.pinning().clone();
-    let ended = compare(&mut contest, &problems, &sides.accepted, &mut report);
+    let ended = compare(&mut contest, &problems, &sides.trailers, &mut report);
     bar.finish_and_clear();
     report.seconds = start.elapsed().as_secs_f64();
     match ended {
@@ -165,13 +175,18 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         Err(ContestError::Stopped) => return Ok(Verdict::Interrupted),
         Err(error) => {
             report.outcome = match error {
-                ContestError::Wrong { .. } => Outcome::Wrong,
+                ContestError::Wrong { .. } | ContestError::Crashed { .. } => Outcome::Wrong,
                 ContestError::Died { .. } => Outcome::Died,
                 ContestError::Protocol { .. } => Outcome::NotComparable,
                 // Its text has its causes already.
                 error => bail!("{error}"),
             };
             report.summary = error.to_string();
+            if let ContestError::Crashed { case, source } = &error
+                && let Some(row) = report.cases.iter_mut().find(|row| row.problem == *case)
+            {
+                (row.verdict, row.why) = (CaseVerdict::Wrong, source.to_string());
+            }
         }
     }
     if let Some(directory) = &arguments.out {
@@ -192,11 +207,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
 fn compare(
     contest: &mut Contest,
     problems: &[String],
-    accepted: &[String],
+    trailers: &Trailers,
     report: &mut Report,
 ) -> Result<(), ContestError> {
     let ([base, candidate], standings) = contest.open()?;
-    report.cases = cases_before(problems, &standings);
+    report.cases = cases_before(problems, &standings, &trailers.removed);
     if base != candidate {
         report.notes.push(format!("the base computes with {base}"));
     }
@@ -212,12 +227,16 @@ fn compare(
         report.notes.push(why.into());
     }
     let count = |wanted: fn(&Standing) -> bool| standings.iter().filter(|standing| wanted(standing)).count();
-    let wrong = count(|standing| matches!(standing, Standing::Wrong { .. }));
+    let wrong = report.cases.iter().filter(|case| case.verdict == CaseVerdict::Wrong).count();
     if wrong > 0 {
         // A wrong kernel gets no time.
         report.outcome = Outcome::Wrong;
-        report.summary =
-            format!("The candidate is WRONG on {wrong} of {} cases. Nothing was timed.", problems.len());
+        report.summary = format!(
+            "The candidate is WRONG on {wrong} of {}. Nothing was timed. (Where it no longer supports what \
+             the base computes and this is intended, a commit trailer says so: Support-Removed: <problem> \
+             <reason>.)",
+            plural(problems.len(), "case")
+        );
         return Ok(());
     }
     let ready = count(|standing| matches!(standing, Standing::Ready { .. }));
@@ -227,16 +246,24 @@ fn compare(
         return Ok(());
     }
     let decision = decide(contest, ready, &report.rules)?;
-    report.decide(&decision, accepted);
+    report.decide(&decision, &trailers.accepted);
     Ok(())
+}
+
+/// Texts of trailers of the commits since the base.
+#[derive(Default)]
+struct Trailers {
+    /// Slowdowns that are meant.
+    accepted: Vec<String>,
+    /// Problems that are no longer supported.
+    removed: Vec<String>,
 }
 
 /// Two executables with what is known of them.
 struct Sides {
     both: [Side; 2],
     names: [String; 2],
-    /// Texts of trailers.
-    accepted: Vec<String>,
+    trailers: Trailers,
     /// Where copies go.
     scratch: PathBuf,
 }
@@ -293,7 +320,7 @@ impl Arguments {
             return Ok(Sides {
                 both: [base, candidate],
                 names,
-                accepted: Vec::new(),
+                trailers: Trailers::default(),
                 scratch: std::env::temp_dir(),
             });
         }
@@ -304,7 +331,10 @@ impl Arguments {
         let exe = repository.build(&base.commit, &Build::own()?)?;
         Ok(Sides {
             names: [format!("{short} ({})", base.choice), repository.candidate()?],
-            accepted: repository.accepted(&base.commit)?,
+            trailers: Trailers {
+                accepted: repository.accepted(&base.commit)?,
+                removed: repository.removed(&base.commit)?,
+            },
             both: [Side { exe, arguments: worker }, candidate],
             scratch: repository.target().join("gate"),
         })
@@ -338,7 +368,13 @@ impl Proof {
     fn injections(&self, problems: &[String]) -> anyhow::Result<Vec<Injection>> {
         let slow = self.inject.iter().map(|(case, factor)| (case, Fault::Slow(*factor)));
         let wrong = self.inject_wrong.iter().map(|case| (case, Fault::Wrong));
-        let death = self.inject_death.iter().map(|case| (case, Fault::Death));
+        let ends = [
+            (&self.inject_death, Fault::Death),
+            (&self.inject_crash, Fault::Crash),
+            (&self.inject_panic, Fault::Panic),
+            (&self.inject_refusal, Fault::Refusal),
+        ];
+        let ends = ends.into_iter().flat_map(|(cases, fault)| cases.iter().map(move |case| (case, fault)));
         let meant = |case: &String| match problems.iter().find(|problem| *problem == case) {
             Some(problem) => Ok(problem.clone()),
             None => {
@@ -350,7 +386,7 @@ impl Proof {
                 }
             }
         };
-        let injections = slow.chain(wrong).chain(death);
+        let injections = slow.chain(wrong).chain(ends);
         injections.map(|(case, fault)| Ok(Injection { problem: meant(case)?, fault })).collect()
     }
 }

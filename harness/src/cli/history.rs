@@ -118,7 +118,7 @@ fn read(arguments: &Arguments, path: &Path) -> anyhow::Result<history::Run> {
     records.retain(|record| {
         wanted(&record.backend) && arguments.case.as_ref().is_none_or(|case| case.is_match(&record.problem))
     });
-    let processor = Environment::beside(path)?.map(|environment| environment.machine.cpu);
+    let processor = Environment::beside(path)?.map(|environment| environment.machine.identity());
     Ok(history::Run { records, processor: processor.unwrap_or_default() })
 }
 

@@ -14,7 +14,7 @@ use super::select::processors;
 use super::{MakeRegistry, Verdict};
 use crate::conventions::{self, Probe, Row};
 use crate::fill::Fill;
-use crate::suite::{BUILT_IN, Suite};
+use crate::suite::{BUILT_IN, Suite, SuiteCase};
 
 /// List backends (absent ones with the reason), operations, fills and suites
 #[derive(Debug, Args)]
@@ -22,6 +22,9 @@ pub(super) struct Arguments {
     /// Which conventions the best backends follow instead, found by asking each
     #[arg(long)]
     conventions: bool,
+    /// The cases of this suite, one text a line: smoke, standard, models … or the path of a .toml file
+    #[arg(long, value_name = "SUITE", conflicts_with_all = ["conventions", "json"])]
+    cases: Option<String>,
     /// Write the conventions to conventions.csv in this directory, where the page of a run finds them
     #[arg(long, short, value_name = "DIR", requires = "conventions")]
     out: Option<PathBuf>,
@@ -31,6 +34,17 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Result<Verdict> {
+    if let Some(name) = &arguments.cases {
+        let suite = Suite::load(name).context("cannot load the suite")?;
+        let mut out = std::io::stdout().lock();
+        for SuiteCase { case, timed } in &suite.cases {
+            let timed: Vec<String> = timed.iter().map(ToString::to_string).collect();
+            let note =
+                if timed.is_empty() { String::new() } else { format!("  # timed {}", timed.join(", ")) };
+            writeln!(out, "{case}{note}")?;
+        }
+        return Ok(Verdict::Ok);
+    }
     let registry = registry(processors());
     if arguments.conventions {
         return list_conventions(&registry, arguments);

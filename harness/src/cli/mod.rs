@@ -21,6 +21,7 @@ mod output;
 mod plan;
 mod report;
 mod repro;
+mod resume;
 mod roofline;
 mod select;
 mod selftest;
@@ -104,7 +105,22 @@ type MakeRegistry<'a> = &'a (dyn Fn(usize) -> Registry + Sync);
 /// }
 /// ```
 pub fn run(registry: impl Fn(usize) -> Registry + Sync) -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let program = std::env::args_os().next().map_or_else(String::new, |name| name.to_string_lossy().into());
+    // What is not Unicode is left to clap's own complaint.
+    let given = std::env::args_os().skip(1).map(|argument| argument.into_string().ok());
+    let completed = match given.collect::<Option<Vec<String>>>().map(resume::completed) {
+        None => None,
+        Some(Ok(arguments)) => Some(arguments),
+        Some(Err(error)) => {
+            eprintln!("touchstone: {:#}", anyhow::Error::from(error).context("cannot resume the run"));
+            return ExitCode::from(1);
+        }
+    };
+    let parsed = match completed {
+        Some(arguments) => Cli::try_parse_from(std::iter::once(program).chain(arguments)),
+        None => Cli::try_parse(),
+    };
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             return usage(&error);

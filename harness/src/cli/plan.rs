@@ -9,11 +9,12 @@ use clap::Args;
 use touchstone_kernels::{BackendId, DevicePeaks, Registry};
 use touchstone_reports::RunWriter;
 
+use super::resume::continuation;
 use super::roofline::limits;
 use super::{MakeRegistry, Verdict, stop_on_ctrl_c};
 use crate::comparison::{Compared, Comparison, Plan, device_peaks, is_red};
 use crate::known::KnownIssues;
-use crate::recording::Run;
+use crate::recording::{Run, machine_entry};
 use crate::timing::Effort;
 use crate::timing::roofline::Roofline;
 
@@ -118,9 +119,28 @@ pub(super) fn carry_out(
     if measuring.is_some() {
         run = run.with_devices(device_limits(&registry(most), &plan.backends));
     }
-    if let (Some(writer), Some((dir, _))) = (&writer, keeping) {
-        if let Some(earlier) = writer.earlier().first() {
-            run = run.resumed(&earlier.run_id);
+    if let (Some(writer), Some((dir, resume))) = (&writer, keeping) {
+        for removed in writer.removed() {
+            eprintln!("touchstone: removed from {removed}; what was there is kept beside it as .bak");
+        }
+        match writer.earlier().first() {
+            Some(earlier) => {
+                let here = machine_entry(run.machine()).identity();
+                let there =
+                    writer.earlier().iter().find(|row| !row.machine.is_empty() && row.machine != here);
+                if let Some(row) = there {
+                    bail!(
+                        "the run in {} was begun on another machine ({}, this is {here}): start a run of its \
+                         own here, and `touchstone report` keeps the two apart",
+                        dir.display(),
+                        row.machine
+                    );
+                }
+                eprintln!("resuming: {} rows are there already", writer.earlier().len());
+                run = run.resumed(&earlier.run_id);
+            }
+            None if resume => eprintln!("{}: no rows there yet, starting", dir.display()),
+            None => {}
         }
         let mut seeds: Vec<u64> = plan.cases.iter().map(|(_, case)| case.case.seed).collect();
         seeds.sort_unstable();
@@ -129,9 +149,20 @@ pub(super) fn carry_out(
     }
     // candle shares rayon's global pool; agreement is checked at the largest thread count.
     crate::timing::configure_threads(most)?;
-    let mut comparison = Comparison { registry, run, known, writer, stop: stop_on_ctrl_c() };
+    let mut comparison = Comparison {
+        registry,
+        run,
+        known,
+        writer,
+        stop: stop_on_ctrl_c(),
+        quiet: false,
+        worker_arguments: Vec::new(),
+    };
     let compared = comparison.go(plan).context("cannot keep a record")?;
     let verdict = if compared.stopped {
+        if let Some((dir, _)) = keeping {
+            eprintln!("interrupted; continue with: {}", continuation(dir));
+        }
         Verdict::Interrupted
     } else if is_red(&compared.records) {
         Verdict::Wrong

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use touchstone_reports::plot::{Palette, overview};
-use touchstone_reports::store::{merge, write_whole};
+use touchstone_reports::store::{merge, one_machine, write_whole};
 use touchstone_reports::summary::Summary;
 use touchstone_reports::{
     Environment, Evidence, Record, Rivals, SampleRow, grid, html, markdown, read_records, read_samples,
@@ -41,6 +41,9 @@ pub(super) struct Arguments {
     /// Hold this backend against the fastest of the others in each case [default: the widest `simd`]
     #[arg(long, value_name = "NAME")]
     subject: Option<String>,
+    /// Only rows of the machine whose description contains this: processor, cores, caches
+    #[arg(long, value_name = "TEXT")]
+    machine: Option<String>,
     /// Leave out the speed of every single case
     #[arg(long)]
     brief: bool,
@@ -50,7 +53,17 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
-    let (records, samples) = read(&arguments.runs)?;
+    let (mut records, samples) = read(&arguments.runs)?;
+    if let Some(part) = &arguments.machine {
+        records.retain(|record| record.machine.contains(part.as_str()));
+        if records.is_empty() {
+            bail!("--machine: no row is of a machine whose description contains '{part}'");
+        }
+    }
+    one_machine(&records).with_context(|| {
+        "make a report of each (--machine with a part of its description), or run the comparison again on \
+         one of them"
+    })?;
     let rivals = Rivals::of(&records, &samples, arguments.subject.as_deref())?;
     let environment = Environment::beside(&arguments.runs[0])?;
     if let Some(path) = &arguments.html {
@@ -83,6 +96,9 @@ fn read(paths: &[PathBuf]) -> anyhow::Result<(Vec<Record>, Vec<SampleRow>)> {
         let benches = criterion::read(path).context("cannot read what cargo bench left")?;
         if !benches.others.is_empty() {
             eprintln!("left out, as no problem of ours: {}", benches.others.join(", "));
+        }
+        if !benches.unjudged.is_empty() {
+            eprintln!("left out, as not judged in the last run: {}", benches.unjudged.join(", "));
         }
         tables.push(benches.records);
     }

@@ -7,9 +7,9 @@ use anyhow::Context;
 use clap::Args;
 use touchstone_kernels::{Declaration, Outputs};
 
-use super::dump::{dump, dump_expected};
+use super::dump::{dump, dump_capture, dump_expected};
 use super::invariants::print_of_case;
-use super::select::{Backends, Who, ensure_it_fits};
+use super::select::{Backends, Who, announce_if_long, ensure_it_fits};
 use super::verdicts::{Judged, print_verdicts, verdict};
 use super::{MakeRegistry, Verdict};
 use crate::agreement::{Tolerance, unravel};
@@ -20,7 +20,7 @@ use crate::oracle::{self, Expected};
 /// Run one case again, and show where and how it is wrong
 ///
 /// Prints the worst elements and a histogram of error over bound. With --dump, writes inputs,
-/// outputs, expected values and bounds as safetensors.
+/// outputs, expected values and bounds as safetensors; inputs.safetensors is a capture, which `eval` reads.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The case, as every report prints it: `softmax f32 shape=4x1024 fill=normal seed=7`
@@ -46,11 +46,12 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
     let known = arguments.who.known_issues()?;
     let case = &arguments.case;
     ensure_it_fits(case)?;
+    announce_if_long(case);
     let inputs = case.inputs();
     let expected = oracle::expect(&case.problem, &inputs);
     if let Some(dir) = &arguments.dump {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        dump(&dir.join("inputs.safetensors"), inputs.iter(), &case.to_string())?;
+        dump_capture(&dir.join("inputs.safetensors"), case, &inputs, &expected)?;
         dump_expected(&dir.join("expected.safetensors"), &expected)?;
     }
     let mut out = stdout().lock();

@@ -1,6 +1,7 @@
 //! Which cases, which backends, how many threads.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -51,6 +52,9 @@ pub(super) struct Selection {
     /// Only cases whose text matches this regular expression
     #[arg(long, value_name = "REGEX")]
     case: Option<Regex>,
+    /// Leave out cases whose text matches this regular expression
+    #[arg(long, value_name = "REGEX")]
+    skip: Option<Regex>,
     /// The k-th of n equal parts of the cases, such as 1/4
     #[arg(long, value_name = "K/N", value_parser = shard)]
     shard: Option<Shard>,
@@ -204,14 +208,23 @@ impl Selection {
         let suites = &self.suites(default);
         self.check_operations()?;
         let mut cases: Vec<(String, SuiteCase)> = Vec::new();
+        let mut places = HashMap::new();
         for name in suites {
             let suite = Suite::load(name).context("cannot load the suite")?;
             for case in suite.cases.into_iter().filter(|case| self.wants(case, only_timed)) {
                 // A case of two suites is run once, timed if either asks for it.
-                match cases.iter_mut().find(|(_, old)| old.case == case.case) {
-                    Some((_, old)) if old.timed.is_empty() => old.timed = case.timed,
-                    Some(_) => {}
-                    None => cases.push((suite.name.clone(), case)),
+                match places.entry(case.case.to_string()) {
+                    Entry::Occupied(place) => {
+                        let index: usize = *place.get();
+                        let old: &mut SuiteCase = &mut cases[index].1;
+                        if old.timed.is_empty() {
+                            old.timed = case.timed;
+                        }
+                    }
+                    Entry::Vacant(place) => {
+                        place.insert(cases.len());
+                        cases.push((suite.name.clone(), case));
+                    }
                 }
             }
         }
@@ -269,9 +282,11 @@ impl Selection {
         Indices { first: k as u64 - 1, step: n as u64, end: count }
     }
 
-    /// Whether a case matches `--case`.
+    /// Whether a case matches `--case`, and not `--skip`.
     pub(super) fn matches(&self, case: &Case) -> bool {
-        self.case.as_ref().is_none_or(|regex| regex.is_match(&case.to_string()))
+        let text = case.to_string();
+        self.case.as_ref().is_none_or(|regex| regex.is_match(&text))
+            && self.skip.as_ref().is_none_or(|regex| !regex.is_match(&text))
     }
 
     fn wants_operation(&self, name: &str, family: Family) -> bool {
@@ -285,6 +300,19 @@ impl Selection {
             && (self.dtype.is_empty() || self.dtype.contains(&problem.dtype))
             && self.matches(&suite_case.case)
             && !(only_timed && suite_case.timed.is_empty())
+    }
+}
+
+/// What the oracle computes in a second on one processor, in FLOPs of the problem: f64, with the bounds.
+const ORACLE_RATE: f64 = 2.5e8;
+
+/// Says how long a case takes that takes long.
+pub(super) fn announce_if_long(case: &Case) {
+    let seconds = case.problem.work().flops as f64 / ORACLE_RATE / processors() as f64;
+    if seconds > 10.0 {
+        eprintln!(
+            "this is a large case: the oracle takes about {seconds:.0} s, and each backend its own time"
+        );
     }
 }
 

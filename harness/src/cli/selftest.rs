@@ -7,13 +7,14 @@ use anyhow::{Context, bail};
 use clap::Args;
 use regex::Regex;
 use touchstone_reports::store::write_whole;
-use touchstone_reports::{evidence, markdown};
+use touchstone_reports::{Status, evidence, markdown};
 
 use super::explore::Exploring;
 use super::output::plain;
 use super::select::processors;
 use super::{Verdict, audit, stop_on_ctrl_c};
 use crate::progress;
+use crate::selftest::cheats::{self, Cheats};
 use crate::selftest::{self, Need, Score, Specimen};
 
 /// Prove on this machine that the checker can tell wrong kernels from right ones
@@ -28,9 +29,12 @@ use crate::selftest::{self, Need, Score, Specimen};
 /// Then each safeguard of the checker is taken away in turn, and something wrong has to get through
 /// without it.
 ///
+/// At last kernels that cheat the stopwatch (answers that are remembered, work done in `load`, in a thread
+/// that outlives the run …) are timed like any other, and none of them may get a time.
+///
 /// Prints what survived and what was falsely failed, both counts, and what gets through without each
-/// safeguard. Exits with 2 unless all faults were caught, no variant was failed and every safeguard is
-/// needed. Three minutes on two cores.
+/// safeguard. Exits with 2 unless all faults and cheats were caught, no variant was failed and every
+/// safeguard is needed. Three minutes on two cores.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  touchstone selftest\n  \
     touchstone selftest --suite smoke --fault '^rope-'\n  \
@@ -123,11 +127,20 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         _ => Some(Vec::new()),
     };
     bar.finish_and_clear();
-    let stopped = score.stopped || needs.is_none();
+    let cheats = match (&arguments.fault, score.stopped || needs.is_none()) {
+        (None, false) if !faults.is_empty() => Some(cheats::run(stop_on_ctrl_c(), &|done, of| {
+            bar.set_length(of as u64);
+            bar.set_position(done as u64);
+            bar.set_message("kernels that cheat the stopwatch");
+        })?),
+        _ => None,
+    };
+    bar.finish_and_clear();
+    let stopped = score.stopped || needs.is_none() || cheats.as_ref().is_some_and(|cheats| cheats.stopped);
     let needs = needs.unwrap_or_default();
-    print(&score, &needs)?;
+    print(&score, &needs, cheats.as_ref())?;
     if let (Some(document), false) = (&arguments.splice, stopped) {
-        splice(document, &score, &needs)?;
+        splice(document, &score, &needs, cheats.as_ref())?;
     }
     if let Some(out) = &arguments.out {
         if !faults.is_empty() {
@@ -136,8 +149,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         if !needs.is_empty() {
             write_needs(&out.join("safeguards.csv"), &needs)?;
         }
+        if let Some(cheats) = &cheats {
+            write_cheats(&out.join("cheats.csv"), cheats)?;
+        }
     }
-    Ok(match (stopped, score.is_perfect() && needs.iter().all(Need::is_shown)) {
+    let honest = cheats.as_ref().is_none_or(Cheats::is_perfect);
+    Ok(match (stopped, score.is_perfect() && needs.iter().all(Need::is_shown) && honest) {
         (true, _) => Verdict::Interrupted,
         (false, true) => Verdict::Ok,
         (false, false) => Verdict::Wrong,
@@ -164,7 +181,7 @@ fn family(specimen: &Specimen) -> String {
     specimen.family.map_or_else(|| "any".into(), |family| family.to_string())
 }
 
-fn print(score: &Score, needs: &[Need]) -> anyhow::Result<()> {
+fn print(score: &Score, needs: &[Need], cheats: Option<&Cheats>) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if !score.survivors.is_empty() {
         let mut table = plain(["survived", "in", "cases passed", "mistake"]);
@@ -193,11 +210,46 @@ fn print(score: &Score, needs: &[Need]) -> anyhow::Result<()> {
         }
         writeln!(out, "{table}\n")?;
     }
+    if let Some(cheats) = cheats {
+        let mut table = plain(["cheat", "status", "why"]);
+        for cheat in &cheats.caught {
+            for (status, why) in &cheat.rows {
+                table.add_row([cheat.name.as_str(), status.as_str(), why]);
+            }
+        }
+        writeln!(out, "{table}\n")?;
+        for alarm in &cheats.false_alarms {
+            writeln!(out, "the honest kernel beside them: {alarm}")?;
+        }
+    }
     writeln!(out, "{score}")?;
     if !needs.is_empty() {
         writeln!(out, "{}", needed(needs))?;
     }
+    if let Some(cheats) = cheats {
+        writeln!(out, "{}", cheated(cheats))?;
+    }
     Ok(())
+}
+
+fn cheated(cheats: &Cheats) -> String {
+    format!(
+        "{} of {} kernels that cheat the stopwatch got no time; {} false alarms on the honest one beside them.",
+        cheats.count(),
+        cheats.caught.len(),
+        cheats.false_alarms.len()
+    )
+}
+
+/// A row for each cheat and cache state.
+fn write_cheats(path: &Path, cheats: &Cheats) -> anyhow::Result<()> {
+    let rows = cheats.caught.iter().flat_map(|cheat| {
+        let row = |(status, why): &(Status, String)| {
+            [cheat.name.clone(), cheat.about.to_string(), status.to_string(), why.clone()]
+        };
+        cheat.rows.iter().map(row)
+    });
+    evidence::write(path, &["cheat", "what", "status", "why"], rows).context("cannot write the cheats")
 }
 
 fn needed(needs: &[Need]) -> String {
@@ -206,10 +258,11 @@ fn needed(needs: &[Need]) -> String {
 }
 
 /// Renews the counts in a document.
-fn splice(document: &Path, score: &Score, needs: &[Need]) -> anyhow::Result<()> {
+fn splice(document: &Path, score: &Score, needs: &[Need], cheats: Option<&Cheats>) -> anyhow::Result<()> {
     let text =
         std::fs::read_to_string(document).with_context(|| format!("cannot read {}", document.display()))?;
-    let content = format!("\n{score} {}\n", needed(needs));
+    let cheated = cheats.map(|cheats| format!(" {}", cheated(cheats))).unwrap_or_default();
+    let content = format!("\n{score} {}{cheated}\n", needed(needs));
     let text = markdown::splice(&text, "selftest", &content)
         .with_context(|| format!("cannot renew {}", document.display()))?;
     write_whole(document, text.as_bytes()).with_context(|| format!("cannot write {}", document.display()))

@@ -23,23 +23,36 @@ pub(super) struct Workers {
     timed: HashMap<(BackendId, usize), Box<Worker>>,
     /// Those whose memory is measured.
     weighed: HashMap<(BackendId, usize), Box<Worker>>,
+    /// What they get on their command line besides.
+    arguments: Vec<String>,
 }
 
 impl Workers {
+    /// Workers that get these arguments besides backend and threads.
+    pub(super) fn with(arguments: Vec<String>) -> Self {
+        Workers { arguments, ..Workers::default() }
+    }
+
     pub(super) fn take(&mut self, backend: &BackendId, threads: usize) -> Result<Box<Worker>, DriverError> {
         match self.timed.remove(&(backend.clone(), threads)) {
             Some(worker) => Ok(worker),
-            None => Workers::start(backend, threads, &[]),
+            None => self.start(backend, threads, &[]),
         }
     }
 
-    fn start(backend: &BackendId, threads: usize, env: &[(&str, &str)]) -> Result<Box<Worker>, DriverError> {
+    fn start(
+        &self,
+        backend: &BackendId,
+        threads: usize,
+        env: &[(&str, &str)],
+    ) -> Result<Box<Worker>, DriverError> {
         // The worker is this program, whoever has built it around the harness. Linux's own link to it
         // still leads there when a build has meanwhile replaced the file.
         let link = PathBuf::from("/proc/self/exe");
         let exe = if link.exists() { link } else { std::env::current_exe().unwrap_or(link) };
         let args =
             ["worker", "--backend", backend.as_str(), "--threads", &threads.to_string()].map(String::from);
+        let args = args.into_iter().chain(self.arguments.iter().cloned());
         let mut launch = Launch::new(exe, args, threads);
         launch.timeout = PATIENCE;
         launch.env = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
@@ -62,7 +75,7 @@ impl Workers {
     pub(super) fn extra_memory(&mut self, backend: &BackendId, threads: usize, case: &Case) -> Option<u64> {
         let key = (backend.clone(), threads);
         let kept = self.weighed.remove(&key).map(Ok);
-        let mut worker = kept.unwrap_or_else(|| Workers::start(backend, threads, &RETURNING)).ok()?;
+        let mut worker = kept.unwrap_or_else(|| self.start(backend, threads, &RETURNING)).ok()?;
         let extra = worker.extra_memory(case).ok()?;
         self.weighed.insert(key, worker);
         extra

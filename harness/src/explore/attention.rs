@@ -13,10 +13,13 @@ use super::sizes::{Numbers, fit, positive_size, product, size};
 const MOST_PRODUCTS: usize = 1 << 21;
 
 pub(super) fn attention(numbers: Numbers) -> SBoxedStrategy<Op> {
-    let heads = || select(vec![1usize, 2, 3, 4, 5, 8]);
     let shape = (
-        (select(vec![1usize, 2, 3]), heads(), select(vec![1usize, 2, 3, 4, 8])),
-        (len(513), len(2049)),
+        (
+            select(vec![1usize, 2, 3]),
+            select(vec![1usize, 2, 3, 4, 5, 8, 11]),
+            select(vec![1usize, 2, 3, 4, 5, 6, 7, 8, 9, 12, 17]),
+        ),
+        (len(513), prop_oneof![15 => len(2049), 1 => len(8193)]),
         (positive_size(257), prop::option::weighted(0.25, positive_size(257))),
         select(vec![1usize << 14, 1 << 17, 1 << 19, MOST_PRODUCTS]),
     );
@@ -24,7 +27,7 @@ pub(super) fn attention(numbers: Numbers) -> SBoxedStrategy<Op> {
     // The scale of the text's default first; small ones for fills with large products.
     let scale = prop_oneof![
         4 => Just(None),
-        4 => numbers.real(&[1.0, 0.125, 1e-3, 1e-5, 1e-7, -0.1, 0.0]).prop_map(Some),
+        4 => numbers.real(&[1.0, 0.125, 1e-3, 1e-5, 1e-7, -0.1, 0.0, 30.0, 1e10, -1e4]).prop_map(Some),
     ];
     let scores = (
         scale,

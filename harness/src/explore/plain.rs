@@ -31,7 +31,7 @@ fn affine() -> impl Strategy<Value = Affine> + Send + Sync {
 }
 
 pub(super) fn softmax(log: bool, numbers: Numbers) -> SBoxedStrategy<Op> {
-    let scale = numbers.real(&[1.0, 1.0, 1.0, 0.125, 2.0, 1.5, -1.0, 0.0]);
+    let scale = numbers.real(&[1.0, 1.0, 1.0, 0.125, 2.0, 1.5, -1.0, 0.0, 1e4, 1e20, -1e30, 1e-20]);
     (tensor(1..=4), any::<Index>(), any::<bool>(), scale)
         .prop_map(move |(shape, axis, inner, scale)| {
             let axis = if inner { axis.index(shape.len()) } else { shape.len() - 1 };
@@ -52,6 +52,8 @@ pub(super) fn layer_norm(numbers: Numbers) -> SBoxedStrategy<Op> {
 pub(super) fn rms_norm(numbers: Numbers) -> SBoxedStrategy<Op> {
     (tensor(1..=4), any::<[bool; 2]>(), numbers.real(&[0.0, 1.0, -0.5]), numbers.positive(EPS))
         .prop_map(|(shape, [no_weight, round_before_weight], weight_offset, eps)| {
+            // An offset is added to a weight.
+            let weight_offset = if no_weight { 0.0 } else { weight_offset };
             Op::RmsNorm(RmsNorm { shape, weight: !no_weight, weight_offset, eps, round_before_weight })
         })
         .sboxed()
@@ -65,6 +67,8 @@ pub(super) fn batch_norm(numbers: Numbers) -> SBoxedStrategy<Op> {
             // Training has statistics of two values at least.
             if mode == BatchNormMode::Train && product(&shape) / shape[1].max(1) < 2 {
                 shape.iter_mut().for_each(|dim| *dim = (*dim).max(1));
+                // Beside a 0 the other dimensions were as large as they liked.
+                fit(&mut shape, 65_536, product);
                 shape[0] = shape[0].max(2);
             }
             Op::BatchNorm(BatchNorm { shape, mode, affine, eps, momentum })

@@ -4,14 +4,15 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::SBoxedStrategy;
 
-/// Every small size, then the neighbours of powers of two up to a row of 4,096, some primes between
-/// them and the head sizes in use. Nearly uniform on a logarithmic scale. Vectors have 4, 8 or 16
+/// Every small size, then the neighbours of powers of two up to 131,072, some primes between them and the
+/// head sizes in use. Nearly uniform on a logarithmic scale. Vectors have 4, 8 or 16
 /// lanes and are unrolled up to eightfold, tiles go from 16 to 128.
 const SIZES: &[usize] = &[
     1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 23, 24, 25, 29, 31, 32, 33, 37,
     40, 41, 47, 48, 49, 53, 61, 63, 64, 65, 67, 79, 80, 81, 95, 96, 97, 101, 112, 127, 128, 129, 131, 159,
     160, 161, 191, 192, 193, 239, 255, 256, 257, 263, 383, 384, 385, 509, 511, 512, 513, 521, 767, 768, 769,
     1009, 1023, 1024, 1025, 1031, 1535, 1536, 1537, 2047, 2048, 2049, 2053, 3072, 4093, 4095, 4096, 4097,
+    5003, 8191, 8192, 8193, 16411, 32768, 65535, 65536, 65537, 65539, 131071,
 ];
 
 /// A dimension of at most `most`; one in sixty-four is 0. Shrinks to smaller ones.
@@ -29,13 +30,14 @@ pub(super) fn positive_size(most: usize) -> SBoxedStrategy<usize> {
 /// Dimensions of a tensor with that many axes, most of them short. See [`fit`] for how large it may
 /// become.
 pub(super) fn shape(axes: std::ops::RangeInclusive<usize>) -> SBoxedStrategy<Vec<usize>> {
-    let dim = prop_oneof![2 => size(9), 1 => size(65), 2 => size(4097)];
+    let dim = prop_oneof![10 => size(9), 5 => size(65), 9 => size(4097), 1 => size(131_072)];
     prop::collection::vec(dim, axes).sboxed()
 }
 
 /// How many elements a tensor may have: mostly few, so that a problem is cheap.
 pub(super) fn budget() -> SBoxedStrategy<usize> {
-    select(vec![256, 1024, 4096, 4096, 16384, 16384, 65536]).sboxed()
+    // Counters of 16 bits overflow in the last.
+    select(vec![256, 1024, 4096, 4096, 4096, 16384, 16384, 16384, 65536, 65536, 65536, 262_144]).sboxed()
 }
 
 /// Cuts the largest dimension, and again, until `cost` is at most `budget`. What is cut to is a size

@@ -76,6 +76,9 @@ pub struct Base {
 /// The trailer of a commit that accepts a slowdown.
 const ACCEPTED: &str = "Perf-Accepted";
 
+/// The trailer by which a commit declares that a problem is no longer supported.
+const REMOVED: &str = "Support-Removed";
+
 impl Repository {
     /// That around the current directory.
     ///
@@ -136,7 +139,19 @@ impl Repository {
     /// # Errors
     /// [`BaseError`].
     pub fn accepted(&self, base: &str) -> Result<Vec<String>, BaseError> {
-        let format = format!("--format=%(trailers:key={ACCEPTED},valueonly,unfold)");
+        self.trailers(ACCEPTED, base)
+    }
+
+    /// What commits since the base say after `Support-Removed:`, one entry each.
+    ///
+    /// # Errors
+    /// [`BaseError`].
+    pub fn removed(&self, base: &str) -> Result<Vec<String>, BaseError> {
+        self.trailers(REMOVED, base)
+    }
+
+    fn trailers(&self, key: &str, base: &str) -> Result<Vec<String>, BaseError> {
+        let format = format!("--format=%(trailers:key={key},valueonly,unfold)");
         let trailers = self.git(["log", &format, &format!("{base}..HEAD")])?;
         Ok(trailers.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect())
     }
@@ -366,7 +381,9 @@ mod tests {
         let base = commit(&repository, "first\n\nPerf-Accepted: gelu f32 shape=8 before the base");
         commit(&repository, "second\n\nPerf-Accepted: softmax f32 shape=4x8 needed\n  for accuracy");
         commit(&repository, "third\n\nPerf-Accepted: in the middle\n\nis no trailer");
+        commit(&repository, "fourth\n\nSupport-Removed: gelu f32 shape=8 nobody used it");
         assert_eq!(repository.accepted(&base).unwrap(), ["softmax f32 shape=4x8 needed for accuracy"]);
+        assert_eq!(repository.removed(&base).unwrap(), ["gelu f32 shape=8 nobody used it"]);
     }
 
     #[test]

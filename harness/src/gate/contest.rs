@@ -77,7 +77,23 @@ pub enum ContestError {
         /// How.
         why: String,
     },
-    /// A worker ended or fell silent.
+    /// The candidate's worker ended by its own fault, or fell silent twice, where the base's lives.
+    #[error("the candidate is wrong on '{case}': {source}")]
+    Crashed {
+        /// On which case.
+        case: String,
+        /// What was seen of it.
+        source: Box<DriverError>,
+    },
+    /// The candidate's worker fell silent.
+    #[error("the candidate: {source}")]
+    Silent {
+        /// On which case.
+        case: String,
+        /// What was seen of it.
+        source: Box<DriverError>,
+    },
+    /// A worker was ended from outside, or the base's by whatever cause.
     #[error("{role}: {source}")]
     Died {
         /// Whose.
@@ -123,6 +139,9 @@ pub enum ContestError {
 /// Time that a slice of the base takes.
 const SLICE: Duration = Duration::from_millis(1);
 
+/// Runs of the candidate before the first round.
+const RUNS: u64 = 8;
+
 /// Longest time for one answer of a worker.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -153,7 +172,12 @@ pub enum Standing {
         /// Nanoseconds of an iteration of the base.
         base_ns: u64,
     },
-    /// A side cannot compute it, or the base is wrong: there is nothing to compare.
+    /// The base computes it and the candidate does not: it panics, refuses, or has lost support.
+    Lost {
+        /// What the candidate says.
+        why: String,
+    },
+    /// The base does not compute it, or is wrong: there is nothing to compare.
     Apart {
         /// Why.
         why: String,
@@ -189,6 +213,8 @@ pub struct Contest<'a> {
     bar: ProgressBar,
     round: usize,
     rows: Vec<RoundRow>,
+    /// Whether the candidate has fallen silent before.
+    was_silent: bool,
 }
 
 impl<'a> Contest<'a> {
@@ -211,7 +237,20 @@ impl<'a> Contest<'a> {
         // After the oracle, which takes all processors.
         let pinning = Pinning::of_driver();
         let (canary, scattered, round, rows) = (None, true, 0, Vec::new());
-        Contest { sides, cases, canary, scattered, directory, random, pinning, stop, bar, round, rows }
+        Contest {
+            sides,
+            cases,
+            canary,
+            scattered,
+            directory,
+            random,
+            pinning,
+            stop,
+            bar,
+            round,
+            rows,
+            was_silent: false,
+        }
     }
 
     /// Which processor is whose.
@@ -242,6 +281,29 @@ impl<'a> Contest<'a> {
     /// # Errors
     /// [`ContestError`], but not for wrong results: those are in what is returned.
     pub fn open(&mut self) -> Result<([String; 2], Vec<Standing>), ContestError> {
+        self.twice_if_silent(Self::open_once)
+    }
+
+    /// Does something again with fresh processes where the candidate falls silent the first time: a
+    /// machine may stand still for a minute. The second time it is the candidate's own fault.
+    fn twice_if_silent<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Self) -> Result<T, ContestError>,
+    ) -> Result<T, ContestError> {
+        match work(self) {
+            Err(ContestError::Silent { .. }) if !self.was_silent => {
+                self.was_silent = true;
+                match work(self) {
+                    Err(ContestError::Silent { case, source }) => Err(ContestError::Crashed { case, source }),
+                    ended => ended,
+                }
+            }
+            Err(ContestError::Silent { case, source }) => Err(ContestError::Crashed { case, source }),
+            ended => ended,
+        }
+    }
+
+    fn open_once(&mut self) -> Result<([String; 2], Vec<Standing>), ContestError> {
         let mut pair = self.spawn()?;
         self.canary = pair.calibrate_canary()?;
         let mut standings = Vec::with_capacity(self.cases.len());
@@ -295,6 +357,16 @@ impl Rounds for Contest<'_> {
     type Error = ContestError;
 
     fn round(&mut self, stage: Stage, cases: &[usize]) -> Result<Round, ContestError> {
+        let rows = self.rows.len();
+        self.twice_if_silent(|contest| {
+            contest.rows.truncate(rows);
+            contest.round_once(stage, cases)
+        })
+    }
+}
+
+impl Contest<'_> {
+    fn round_once(&mut self, stage: Stage, cases: &[usize]) -> Result<Round, ContestError> {
         let mut pair = self.spawn()?;
         self.bar.set_message(format!("{stage}ing, round {}", self.round + 1));
         // Digits beyond these are noise, and a recorded series has many rows.
@@ -315,7 +387,7 @@ impl Rounds for Contest<'_> {
         };
         let mut canary = None;
         if let Some(passes) = self.canary {
-            let pairs = pair.take_turns(&mut self.random, |worker| canary_ns(worker, passes))?;
+            let pairs = pair.take_turns(&mut self.random, |worker| canary_ns(worker, passes), &failure)?;
             row(&"canary", &pairs, passes);
             canary = pairs.log_ratio();
         }
@@ -344,12 +416,25 @@ impl Contested {
             Ok(Readiness::Unsupported { reason: why }) | Err(DriverError::Refused { message: why, .. }) => {
                 Ok(Err(why))
             }
-            Err(source) => Err(failure(role, source)),
+            Err(source) => Err(died(role, &self.case, source)),
         };
         let (base, candidate) = (prepare(Role::Base)?, prepare(Role::Candidate)?);
-        let candidate = match candidate {
-            Ok(declaration) => declaration,
-            Err(why) => return Ok(Standing::Apart { why: format!("the candidate says: {why}") }),
+        let candidate = match (candidate, &base) {
+            (Ok(declaration), _) => declaration,
+            (Err(why), Err(_)) => {
+                return Ok(Standing::Apart { why: format!("neither side computes it: {why}") });
+            }
+            (Err(why), Ok(declaration)) => {
+                return Ok(match self.verify(pair, Role::Base, declaration) {
+                    Ok(()) => {
+                        Standing::Lost { why: format!("the base computes it, the candidate says: {why}") }
+                    }
+                    Err(ContestError::Wrong { why, .. }) => {
+                        Standing::Apart { why: format!("the base is wrong: {why}") }
+                    }
+                    Err(error) => return Err(error),
+                });
+            }
         };
         match self.verify(pair, Role::Candidate, &candidate) {
             Err(ContestError::Wrong { why, .. }) => return Ok(Standing::Wrong { why }),
@@ -364,6 +449,13 @@ impl Contested {
                 return Ok(Standing::Apart { why: format!("the base is wrong: {why}") });
             }
             verified => verified?,
+        }
+        // A candidate that dies of being run a few times is found here, and not in some round.
+        let again = pair.worker(Role::Candidate).run(0, RUNS);
+        match again {
+            Ok(_) => {}
+            Err(DriverError::Refused { message, .. }) => return Ok(Standing::Wrong { why: message }),
+            Err(source) => return Err(died(Role::Candidate, &self.case, source)),
         }
         let calibrated = iterations_for(pair.worker(Role::Base), SLICE);
         let (iterations, base_ns) = calibrated.map_err(|source| failure(Role::Base, source))?;
@@ -384,7 +476,14 @@ impl Contested {
             }
         }
         let iterations = self.iterations;
-        let pairs = pair.take_turns(random, |worker| worker.run(1, iterations))?;
+        let case = &self.case;
+        let pairs =
+            pair.take_turns(random, |worker| worker.run(1, iterations), &|role, source| match source {
+                DriverError::Refused { message: why, .. } => {
+                    ContestError::Wrong { role, case: case.problem.to_string(), why }
+                }
+                source => died(role, case, source),
+            })?;
         for (role, declaration) in &declared {
             self.verify(pair, *role, declaration)?;
         }
@@ -411,12 +510,26 @@ impl Contested {
     fn failure(&self, role: Role, source: DriverError) -> ContestError {
         match source {
             DriverError::Refused { message, .. } => self.wrong(role, message),
-            source => failure(role, source),
+            source => died(role, &self.case, source),
         }
     }
 
     fn wrong(&self, role: Role, why: String) -> ContestError {
         ContestError::Wrong { role, case: self.case.problem.to_string(), why }
+    }
+}
+
+/// What the end of a worker on a case means: a candidate that ends by its own fault is wrong.
+fn died(role: Role, case: &Case, source: DriverError) -> ContestError {
+    let problem = || case.problem.to_string();
+    match source {
+        source if role == Role::Candidate && source.is_crash() => {
+            ContestError::Crashed { case: problem(), source: Box::new(source) }
+        }
+        source @ DriverError::Timeout { .. } if role == Role::Candidate => {
+            ContestError::Silent { case: problem(), source: Box::new(source) }
+        }
+        source => failure(role, source),
     }
 }
 

@@ -21,8 +21,14 @@ pub enum Fault {
     Slow(f64),
     /// The last number of each result is another one.
     Wrong,
-    /// The process ends in the middle of a slice.
+    /// The process is killed in the middle of a slice, as from outside.
     Death,
+    /// The process aborts in the middle of a slice, by its own fault.
+    Crash,
+    /// The kernel panics.
+    Panic,
+    /// The backend does not support the problem.
+    Refusal,
 }
 
 /// A fault and where it is.
@@ -40,6 +46,9 @@ impl fmt::Display for Injection {
             Fault::Slow(factor) => write!(f, "slow:{factor} {}", self.problem),
             Fault::Wrong => write!(f, "wrong {}", self.problem),
             Fault::Death => write!(f, "death {}", self.problem),
+            Fault::Crash => write!(f, "crash {}", self.problem),
+            Fault::Panic => write!(f, "panic {}", self.problem),
+            Fault::Refusal => write!(f, "refusal {}", self.problem),
         }
     }
 }
@@ -54,7 +63,13 @@ impl FromStr for Injection {
             (_, Some(factor)) => Fault::Slow(factor),
             ("wrong", _) => Fault::Wrong,
             ("death", _) => Fault::Death,
-            _ => return Err("expected slow:<factor from 1 to 1000>, wrong or death, and a problem".into()),
+            ("crash", _) => Fault::Crash,
+            ("panic", _) => Fault::Panic,
+            ("refusal", _) => Fault::Refusal,
+            _ => {
+                let expected = "slow:<factor from 1 to 1000>, wrong, death, crash, panic or refusal";
+                return Err(format!("expected {expected}, and a problem"));
+            }
         };
         Ok(Injection { problem: problem.into(), fault })
     }
@@ -84,7 +99,10 @@ impl Backend for Faulty {
     }
 
     fn supports(&self, problem: &Problem) -> Support {
-        self.inner.supports(problem)
+        match self.fault(problem) {
+            Some(Fault::Refusal) => Support::No("refused on request".into()),
+            _ => self.inner.supports(problem),
+        }
     }
 
     fn declares(&self, problem: &Problem) -> Declaration {
@@ -93,13 +111,19 @@ impl Backend for Faulty {
 
     fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
         let inner = self.inner.prepare(problem, inputs)?;
-        let text = problem.to_string();
-        Ok(match self.injections.iter().find(|injection| injection.problem == text) {
-            Some(Injection { fault, .. }) => {
-                Box::new(FaultyRun { inner, problem: problem.clone(), fault: *fault, calls: 0, since: None })
+        Ok(match self.fault(problem) {
+            Some(fault) => {
+                Box::new(FaultyRun { inner, problem: problem.clone(), fault, calls: 0, since: None })
             }
             None => inner,
         })
+    }
+}
+
+impl Faulty {
+    fn fault(&self, problem: &Problem) -> Option<Fault> {
+        let text = problem.to_string();
+        self.injections.iter().find(|injection| injection.problem == text).map(|injection| injection.fault)
     }
 }
 
@@ -116,12 +140,18 @@ struct FaultyRun {
 const LAST_CALL: u64 = 5;
 
 impl Prepared for FaultyRun {
+    fn load(&mut self, data: &Inputs) -> Result<(), BackendError> {
+        self.inner.load(data)
+    }
+
     fn run(&mut self) -> Result<(), BackendError> {
         self.calls += 1;
         match self.fault {
             Fault::Slow(_) => _ = self.since.get_or_insert_with(Instant::now),
-            Fault::Death if self.calls > LAST_CALL => std::process::abort(),
-            Fault::Death | Fault::Wrong => {}
+            Fault::Crash if self.calls > LAST_CALL => std::process::abort(),
+            Fault::Death if self.calls > LAST_CALL => die(),
+            Fault::Panic => panic!("index out of bounds: on request"),
+            Fault::Crash | Fault::Death | Fault::Wrong | Fault::Refusal => {}
         }
         self.inner.run()
     }
@@ -158,6 +188,18 @@ impl Prepared for FaultyRun {
     }
 }
 
+/// Ends this process by a signal as one from outside would.
+fn die() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Signal, getpid, kill_process};
+        // A process may always signal itself.
+        let _ = kill_process(getpid(), Signal::KILL);
+    }
+    #[cfg(not(unix))]
+    std::process::abort();
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -167,9 +209,14 @@ mod tests {
 
     #[test]
     fn texts_go_around() {
-        for text in
-            ["slow:1.1 softmax f32 shape=4x8", "wrong softmax f32 shape=4x8", "death gelu f32 shape=4"]
-        {
+        for text in [
+            "slow:1.1 softmax f32 shape=4x8",
+            "wrong softmax f32 shape=4x8",
+            "death gelu f32 shape=4",
+            "crash gelu f32 shape=4",
+            "panic gelu f32 shape=4",
+            "refusal gelu f32 shape=4",
+        ] {
             assert_eq!(text.parse::<Injection>().unwrap().to_string(), text);
         }
         for bad in ["", "slow softmax", "slow:0.5 softmax", "slow:nan softmax", "late softmax"] {
@@ -181,7 +228,7 @@ mod tests {
         let case: Case = "softmax f32 shape=64x1024".parse().unwrap();
         let injection = format!("{fault} {}", case.problem).parse().unwrap();
         let registry = injected(Registry::standard(1), "naive", &[injection]);
-        registry.find("naive").unwrap().prepare(&case.problem, &case.inputs()).unwrap()
+        registry.find("naive").unwrap().ready(&case.problem, &case.inputs()).unwrap()
     }
 
     #[test]

@@ -155,10 +155,16 @@ pub struct Report {
     pub cases: Vec<CaseReport>,
 }
 
-/// How cases stand before the first round.
-pub fn cases_before(problems: &[String], standings: &[Standing]) -> Vec<CaseReport> {
+/// How cases stand before the first round. `removed` are the texts of trailers that declare a problem as
+/// no longer supported: without one, a case that the candidate has lost is wrong.
+pub fn cases_before(problems: &[String], standings: &[Standing], removed: &[String]) -> Vec<CaseReport> {
     let blank = |(at, problem): (usize, &String)| {
+        let declared = removed.iter().find_map(|text| reason_of(text, problem));
         let (verdict, why, base_ns) = match standings.get(at) {
+            Some(Standing::Lost { why }) => match declared {
+                Some(reason) => (Verdict::NotCompared, reason, None),
+                None => (Verdict::Wrong, why.as_str(), None),
+            },
             Some(Standing::Ready { base_ns }) => (Verdict::NotMeasured, "", Some(*base_ns)),
             Some(Standing::Apart { why }) => (Verdict::NotCompared, why.as_str(), None),
             Some(Standing::Wrong { why }) => (Verdict::Wrong, why.as_str(), None),
@@ -346,7 +352,7 @@ mod tests {
 
     fn report(findings: [Finding; 3], accepted: &[&str], unsettled: Option<&str>) -> Report {
         let problems = PROBLEMS.map(String::from);
-        let cases = cases_before(&problems, &[const { Standing::Ready { base_ns: 52_100 } }; 3]);
+        let cases = cases_before(&problems, &[const { Standing::Ready { base_ns: 52_100 } }; 3], &[]);
         let mut report = Report {
             schema: SCHEMA,
             outcome: Outcome::NotComparable,

@@ -5,7 +5,6 @@ use touchstone_kernels::{Backend, DType, ElementType, Inputs, Op, Problem, Suppo
 use crate::agreement::{Tolerance, unravel};
 use crate::case::Case;
 use crate::check::outputs;
-use crate::fill::Fill;
 use crate::oracle;
 
 /// Why an invariant did not come to `held`.
@@ -41,7 +40,7 @@ impl Answer {
         if let Support::No(_) = backend.supports(problem) {
             return Err(Stop::NotApplicable);
         }
-        let case = Case { problem: problem.clone(), fill: Fill::Normal, seed: 0 };
+        let case = Case::plain(problem.clone(), 0);
         // Each run on memory of its own: a kernel that writes to an operand must not spoil another's.
         let returned = outputs(backend, &case, &inputs.deep_clone()).map_err(Stop::Broken)?;
         // Of the oracle only the bounds are used, and the magnitudes in them.

@@ -68,7 +68,8 @@ fn sums_to_one(_: &dyn Backend, answer: &Answer) -> Held {
         for &i in &row {
             let p = if spec.log { out.got[i].exp() } else { out.got[i] };
             sum += p;
-            tolerance += if spec.log { p * out.tolerance[i].exp_m1() } else { out.tolerance[i] };
+            // Not p·(e^tolerance − 1), which is 0·∞ where a probability is too small for a number.
+            tolerance += if spec.log { (out.got[i] + out.tolerance[i]).exp() - p } else { out.tolerance[i] };
         }
         ensure((sum - 1.0).abs() <= tolerance + row.len() as f64 * f64::EPSILON, || {
             format!("the row of {} sums to {sum:.9} and should to 1 ± {tolerance:.1e}", out.place(row[0]))

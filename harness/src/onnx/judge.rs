@@ -8,7 +8,6 @@ use touchstone_reports::Status;
 use super::{Mapped, Part, Wanted};
 use crate::case::Case;
 use crate::check;
-use crate::fill::Fill;
 use crate::known::KnownIssues;
 use crate::oracle::{self, Expected};
 use crate::outcome::Outcome;
@@ -116,7 +115,7 @@ impl Posed {
 impl Part {
     /// The case as which it stands where known issues are matched: it has no recipe of inputs.
     pub fn case(&self) -> Case {
-        Case { problem: self.problem.clone(), fill: Fill::Normal, seed: 0 }
+        Case::plain(self.problem.clone(), 0)
     }
 }
 

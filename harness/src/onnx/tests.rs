@@ -372,10 +372,10 @@ fn what_is_not_ours_is_declined_with_the_reason() {
     let [double, result] =
         ["x", "y"].map(|name| Data { name, data_type: 11, dims: vec![1], raw: vec![0; 8] });
     assert_eq!(Written::new("Relu", &[], &[double], &[result]).outside(), "tensors of DOUBLE");
-    let eps = [number("epsilon", 0.0)];
+    let eps = [number("epsilon", -1.0)];
     let norm =
         Written::new("LayerNormalization", &eps, &[x.clone(), some("w", &[3])], std::slice::from_ref(&y));
-    assert!(norm.outside().contains("eps=0"));
+    assert!(norm.outside().contains("eps=-1"));
 }
 
 #[test]

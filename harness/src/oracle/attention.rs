@@ -2,18 +2,20 @@
 //!
 //! Score s_ij is off by
 //!
-//! δ_ij = u·((g(D) + 2)·|scale|·Σ|q||k|, with a softcap (k_tanh + 2)·|s_ij| more, with a bias
-//! 2|bias_ij| and |s_ij| more), its exponential relatively by ε_ij = δ_ij + u·(2|s_ij − m_i| + k_exp).
+//! δ_ij = u·((g(D) + 2)·|scale|·Σ|q||k|, with a softcap c no more than 2c and (k_tanh + 2)·|s_ij| more,
+//! with a bias 2|bias_ij| and |s_ij| more), its exponent by ε_ij = δ_ij + u·(2|s_ij − m_i| + k_exp).
 //!
-//! Exponentials that are off by factors 1 + η_j move o_c, the mean of v_jc under the weights p_j, by
-//! exactly Σ p_j·η_j·(v_jc − o_c) / (1 + Σ p_l·η_l): what all keys have in common cancels. With the
+//! Exponentials that are off by factors e^η_j move o_c, the mean of v_jc under the weights p_j, by
+//! exactly Σ p_j·(e^η_j − 1)·(v_jc − o_c) / Σ p_l·e^η_l: an error that all keys share cancels. With the
 //! sums over p·v and over p the bound is
 //!
 //! Σ_j p_ij·(e^ε_ij − 1)·|v_jc − o_ic| / Σ_l p_il·e^−ε_il
 //!   + u·((g(Lk) + 1)·Σ_j p_ij·|v_jc| + (g(Lk) + 2)·|o_ic|),
 //!
-//! with no more than max_j |v_jc − o_ic| for the first line: a mean lies among its values.
-//! The sum over p·v is conditioned by Σ p|v|, never by |o|, which may cancel.
+//! with no more than max_j |v_jc − o_ic| for the first line: a mean lies among its values. Both hold for
+//! any ε, and are computed from ln p_ij ([`exponents`](super::exponents)): a key whose p underflows counts
+//! where ε is large. The sum over p·v is conditioned by Σ p|v|, never by |o|, which may cancel.
+//! The logarithm of the sum is off by ln Σ p_ij·e^ε_ij and its own roundings.
 //!
 //! Below f32's smallest normal number exponentials, weights and products lose up to a spacing, whatever
 //! v they meet: 2⁻¹⁵⁰·(Σ|v_jc|·(k_exp/S + 1) + n + 1) more, with S the sum of exponentials. It shows
@@ -31,6 +33,7 @@ use rayon::prelude::*;
 use touchstone_kernels::op::{Attention, Causal, Mask};
 use touchstone_kernels::{DType, Inputs, Problem};
 
+use super::exponents::{SumError, Weight, change};
 use super::rounding::{EXP, LOG, TANH, U, UNDERFLOW, growth};
 use super::{ExpectedResult, required, sum};
 
@@ -40,8 +43,9 @@ const BLOCK: usize = 64;
 /// Queries that share a row of V while it is in the first cache.
 const STRIP: usize = 8;
 
-/// An exponent that may be off by more says nothing any more; its exponential stays finite.
-const LOST: f64 = 50.0;
+/// The largest response that is computed with: its products with values stay finite. From a sum of
+/// responses of 1 on, the distances of the values decide.
+const MAX_RESPONSE: f64 = 1e100;
 
 pub(super) fn expect(spec: &Attention, problem: &Problem, inputs: &Inputs) -> Vec<ExpectedResult> {
     let results = problem.results();
@@ -325,7 +329,7 @@ impl<'a> Head<'a> {
                 if let Some(cap) = spec.softcap {
                     let cap = cap as f64;
                     score = cap * (score / cap).tanh();
-                    error += (TANH + 2.0) * score.abs();
+                    error = error.min(2.0 * cap / U) + (TANH + 2.0) * score.abs();
                 }
                 if has_bias {
                     let (bias, magnitude) = self.bias(i, j);
@@ -341,37 +345,29 @@ impl<'a> Head<'a> {
             .map(|&(_, score, _)| score)
             .chain(sink)
             .fold(f64::NEG_INFINITY, |m, s| if s > m || s.is_nan() { s } else { m });
-        let sink = sink.map(|sink| (sink, 0.0));
-        let exponentials: Vec<f64> = keys.iter().map(|&(_, score, _)| (score - max).exp()).collect();
-        let sink_exponential = sink.map(|(sink, _)| (sink - max).exp());
-        let denominator = sum(exponentials.iter().copied().chain(sink_exponential));
-        // (probability, relative error of its exponential); a weight of 0 has none, whatever it is.
-        let relative = |exponential: f64, score: f64, error: f64| {
-            let p = exponential / denominator;
-            let relative = if p == 0.0 { 0.0 } else { error + U * (2.0 * (score - max).abs() + EXP) };
-            (p, relative)
+        let exponentials = keys.iter().map(|&(_, score, _)| score).chain(sink).map(|s| (s - max).exp());
+        let denominator = sum(exponentials);
+        let log_sum = denominator.ln();
+        let weight = |score: f64, error: f64| Weight {
+            log: (score - max) - log_sum,
+            error: error + U * (2.0 * (score - max).abs() + EXP),
         };
-        let of_keys: Vec<(f64, f64)> = keys
-            .iter()
-            .zip(&exponentials)
-            .map(|(&(_, score, error), &exponential)| relative(exponential, score, error))
-            .collect();
-        let of_sink = sink.zip(sink_exponential).map(|((sink, error), e)| relative(e, sink, error));
-        let all = || of_keys.iter().copied().chain(of_sink);
-        let least = sum(all().map(|(p, relative)| p * (-relative.min(LOST)).exp()));
-        let response = |(p, relative): (f64, f64)| {
-            if p == 0.0 { 0.0 } else { p * relative.min(LOST).exp_m1() / least }
-        };
+        let of_keys: Vec<Weight> = keys.iter().map(|&(_, score, error)| weight(score, error)).collect();
+        let of_sink = sink.filter(|&sink| sink != f64::NEG_INFINITY).map(|sink| weight(sink, 0.0));
+        let sum_error = SumError::of(of_keys.iter().copied().chain(of_sink));
+        let response = |w: Weight| change(w.log + sum_error.below, w.error).min(MAX_RESPONSE);
         let growth = growth(keys.len());
         // Nothing to attend to, not even a sink: the sum of no exponentials.
-        let lse = if max == f64::NEG_INFINITY { max } else { max + denominator.ln() };
-        // Σ p·e^ε bounds the sum of exponentials from above, and by convexity from below.
-        let of_denominator = sum(all().map(|(p, relative)| p * relative.exp())).ln().max(0.0);
+        let lse = if max == f64::NEG_INFINITY { max } else { max + log_sum };
         Weights {
             keys: keys
                 .iter()
                 .zip(&of_keys)
-                .map(|(&(index, ..), &own)| Key { index, probability: own.0, response: response(own) })
+                .map(|(&(index, ..), &own)| Key {
+                    index,
+                    probability: own.log.exp(),
+                    response: response(own),
+                })
                 .collect(),
             rounding: Rounding {
                 terms: (growth + 1.0) * U,
@@ -381,7 +377,7 @@ impl<'a> Head<'a> {
             },
             denominator,
             lse,
-            lse_error: of_denominator + U * (growth + LOG * denominator.ln().abs() + 2.0 * lse.abs()),
+            lse_error: sum_error.above + U * (growth + LOG * log_sum.abs() + 2.0 * lse.abs()),
         }
     }
 }

@@ -10,6 +10,7 @@
 
 mod activation;
 mod attention;
+mod exponents;
 mod norm;
 mod rope;
 pub mod rounding;

@@ -3,14 +3,18 @@
 //! For a group of N numbers the mean is off by δμ = u·(g(N)·mean|x| + |μ|) + 2⁻¹⁵⁰, the variance by
 //! δvar = δμ² + (g(N) + 3)·u·var: two passes, each rounded as its sum. Then
 //!
-//! |error| ≤ |γ|·((δμ + u·|x − μ|)·rstd + |x̂|·(ρ + 2u)) + u·(|γx̂| + |β|),
+//! |error| ≤ |γ|·((δμ + u·|x − μ|)·rstd·(1 + ρ) + |x̂|·(ρ + 2u)) + u·(|γx̂| + |β|),
 //!
-//! where ρ is what δvar does to 1/√(var + eps), to first order δvar/2(var + eps), and 2u.
+//! where ρ is the exact effect of δvar on 1/√(var + eps), to first order δvar/2(var + eps), and 2u.
 //!
 //! A one-pass variance E[x²] − μ² does not fit this for |μ| ≫ σ, rightly. Running moments (Welford
 //! 1962) do not either, and are admitted where they are declared: see [`Moved`]. Normwise, the folded
 //! form x·(γ·rstd) + (β − μ·γ·rstd) that libraries use is admitted: it rounds γ·rstd·x and
-//! γ·rstd·μ, which cancel. A group of zero variance gives exactly β.
+//! γ·rstd·μ, which cancel.
+//!
+//! A group of equal numbers is no exception: the sum of n equal numbers is not representable for most n,
+//! so its mean is off by δμ, and 1/√eps multiplies that. That such a group gives exactly β is a property
+//! that a kernel may have, and no part of the bound.
 
 use rayon::prelude::*;
 use touchstone_kernels::op::{BatchNorm, BatchNormMode, GroupNorm, InstanceNorm, LayerNorm, RmsNorm};
@@ -53,17 +57,12 @@ impl Statistics {
         let mean = sum(x.clone()) / n as f64;
         let mean_magnitude = sum(x.clone().map(f64::abs)) / n as f64;
         let variance = sum(x.map(|x| (x - mean) * (x - mean))) / n as f64;
-        // Sums of equal numbers and their mean are exact in f64, and must come out exact.
         // A subnormal mean loses up to half a spacing, which 1/√eps then multiplies.
-        let mean_error =
-            if variance == 0.0 { 0.0 } else { U * (growth(n) * mean_magnitude + mean.abs()) + UNDERFLOW };
+        let mean_error = U * (growth(n) * mean_magnitude + mean.abs()) + UNDERFLOW;
         // Two passes about a mean that is off find more variance, never less.
         let sum_error = (growth(n) + 3.0) * U * variance + 2.0 * UNDERFLOW;
         let variance_error = [sum_error, mean_error * mean_error + sum_error];
         let statistics = Statistics::known(mean, mean_error, variance, variance_error, eps);
-        if variance == 0.0 {
-            return statistics;
-        }
         let (steps, deviation) = (n as f64 + 1.0, variance.sqrt());
         let moved_mean =
             U * (steps * (mean.abs() / 2.0 + 2.0 * deviation) + 6.0 * deviation) + n as f64 * UNDERFLOW;
@@ -142,15 +141,15 @@ fn normalized(x: f64, s: &Statistics, affine: Affine) -> Normalized {
     let centred = x - s.mean;
     let unit = centred * s.rstd;
     let value = unit * weight + bias;
-    if s.variance == 0.0 && centred == 0.0 {
-        return Normalized { value, error: 0.0, normwise_error: 0.0, running_error: 0.0 };
-    }
+    let centred_error = s.mean_error + U * centred.abs();
     let error = weight.abs()
-        * ((s.mean_error + U * centred.abs()) * s.rstd + unit.abs() * (s.rstd_error + 2.0 * U))
+        * (centred_error * s.rstd * (1.0 + s.rstd_error) + unit.abs() * (s.rstd_error + 2.0 * U))
         + U * ((weight * unit).abs() + bias.abs())
         + (2.0 + weight.abs()) * UNDERFLOW;
     let folded = U * (3.0 * (weight * s.rstd).abs() * (x.abs() + s.mean.abs()) + bias.abs());
-    let running = weight.abs() * (s.running.mean * s.rstd + unit.abs() * s.running.rstd);
+    let running = weight.abs()
+        * (s.running.mean * s.rstd * (1.0 + s.rstd_error + s.running.rstd)
+            + (centred_error * s.rstd + unit.abs()) * s.running.rstd);
     Normalized { value, error, normwise_error: error + folded, running_error: running }
 }
 

@@ -3,6 +3,10 @@
 //! The table holds cos and sin rounded once to f32 (error u each), the rotation has two products
 //! and one sum: 4u·(|x₀·cos| + |x₁·sin|) + u·(|x₀| + |x₁|) for the table. Where the backend
 //! declares tables in the storage type, u_s·(|x₀| + |x₁|) is added.
+//!
+//! Angles are computed in f64, in the kernel and here: θ comes from a power, at most two divisions and a
+//! product, and the angle is a product again, which is ANGLE·2⁻⁵³·|angle| on either side. At position 10⁶
+//! that is 10⁻⁹ and nothing; at 10⁹ it is several u, and no larger than the rotation can be, 2·(|x₀| + |x₁|).
 
 use std::f64::consts::PI;
 
@@ -12,6 +16,14 @@ use touchstone_kernels::{Inputs, Problem};
 
 use super::ExpectedResult;
 use super::rounding::{U, UNDERFLOW};
+
+/// 2⁻⁵³.
+const HALF_ULP_OF_F64: f64 = f64::EPSILON / 2.0;
+
+/// Relative error of an angle in units of 2⁻⁵³, of the kernel's and the oracle's together: each has a
+/// power of 2 ULP (4), the exponent in it (its error times ln base / d·i, below 24 for bases up to 10¹⁰),
+/// two divisions and two products (4).
+const ANGLE: f64 = 64.0;
 
 pub(super) fn expect(
     spec: &Rope,
@@ -37,12 +49,15 @@ pub(super) fn expect(
                     RopeStyle::Half => (i, half + i),
                     RopeStyle::Interleaved => (2 * i, 2 * i + 1),
                 };
-                let (sin, cos) = (position * theta).sin_cos();
+                let angle = position * theta;
+                let (sin, cos) = angle.sin_cos();
+                let turned = (ANGLE * HALF_ULP_OF_F64 * angle.abs()).min(2.0);
                 let (sin, cos) = (sin * magnitude, cos * magnitude);
                 let tables = magnitude * (x[first].abs() + x[second].abs());
                 let mut set = |at: usize, a: f64, b: f64| {
                     block.value[at] = a + b;
-                    block.error[at] = U * (4.0 * (a.abs() + b.abs()) + tables) + 2.0 * UNDERFLOW;
+                    let rounding = U * (4.0 * (a.abs() + b.abs()) + tables);
+                    block.error[at] = rounding + turned * tables + 2.0 * UNDERFLOW;
                     storage[at] = problem.dtype.unit_roundoff() * tables;
                 };
                 set(first, x[first] * cos, -x[second] * sin);

@@ -25,7 +25,13 @@ struct Blunt {
     blind: fn(&Inputs, &mut Expected),
 }
 
-const BLUNT: [Blunt; 5] = [
+const BLUNT: [Blunt; 6] = [
+    Blunt {
+        name: "case-without-a-bound",
+        about: "One element has no finite bound, so that any number passes for it.",
+        case: "softmax f32 shape=3x5",
+        blind: |_, expected| expected.results[0].error[7] = f64::INFINITY,
+    },
     Blunt {
         name: "case-of-nan",
         about: "Every result must be NaN, which is what a buffer holds before its kernel runs.",
@@ -89,6 +95,7 @@ witness = ["relu f32 shape=4"]
 cause = "there is none any more"
 evidence = "there is none any more"
 upstream = "none"
+up_to = 2.0
 "#;
 
 /// What passes under these safeguards, and not under all.
@@ -149,6 +156,7 @@ mod tests {
             all.filter(|&s| escapes(Safeguards::without(s)).iter().any(|e| e.what == what)).collect()
         };
         assert_eq!(escapes(Safeguards::ALL), []);
+        assert_eq!(seen_by("case-without-a-bound"), [Safeguard::Refused]);
         assert_eq!(seen_by("case-of-nan"), [Safeguard::SuspectNan]);
         assert_eq!(seen_by("case-of-small-numbers"), [Safeguard::SuspectZeros]);
         assert_eq!(seen_by("case-of-a-constant"), [Safeguard::SuspectConstant]);

@@ -139,6 +139,10 @@ pub(super) enum Slip {
     SumNotRescaled,
     /// No maximum is subtracted.
     MaximumForgotten,
+    /// The running maximum starts at this number.
+    MaximumFrom(i32),
+    /// A row is NaN whose first 16 keys are hidden, and others not.
+    HiddenFirstTile,
     /// Parts are added as they are.
     PartsAdded,
     /// Parts are averaged, each normalised by itself.
@@ -192,7 +196,13 @@ impl Flow {
                 }
                 Some(Key { score, value: &v[(head * rows + j) * dv..][..dv] })
             };
-            let mut keys: Vec<Key> = (self.rules.keys)(spec, i).filter_map(key).collect();
+            let seen = (self.rules.keys)(spec, i);
+            let first = seen.start;
+            let mut keys: Vec<Key> = seen.filter_map(key).collect();
+            let is_hidden = |j: usize| j >= spec.kv_len || key(j).is_none();
+            if self.slip == Slip::HiddenFirstTile && !keys.is_empty() && (first..first + 16).all(is_hidden) {
+                keys[0].score.value = f32::NAN;
+            }
             if self.backwards {
                 keys.reverse();
             }
@@ -237,7 +247,11 @@ impl Flow {
     /// The sums over a part of the keys, tile by tile.
     fn part(&self, dtype: DType, keys: &[Key], dv: usize) -> Part {
         let keep = |what: Kept, x: f32| if self.kept == what { stored(dtype, x) } else { x };
-        let mut part = Part { max: f32::NEG_INFINITY, sum: 0.0, out: vec![0.0; dv] };
+        let floor = match self.slip {
+            Slip::MaximumFrom(floor) => floor as f32,
+            _ => f32::NEG_INFINITY,
+        };
+        let mut part = Part { max: floor, sum: 0.0, out: vec![0.0; dv] };
         for tile in keys.chunks(self.tile) {
             if tile.len() < self.tile && self.slip == Slip::LastTileSkipped {
                 break;

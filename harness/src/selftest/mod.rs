@@ -37,6 +37,7 @@ mod arithmetic;
 mod attention;
 mod audit;
 mod blunt;
+pub mod cheats;
 mod engine;
 mod flow;
 mod machinery;

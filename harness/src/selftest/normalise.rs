@@ -18,6 +18,8 @@ pub(super) struct Way {
     pub(super) rstd: fn(f32, f32) -> f32,
     /// (x − mean)·rstd·weight + bias.
     pub(super) apply: Step,
+    /// Whether a group of large numbers is scaled down first, so that their squares stay finite.
+    pub(super) scales: bool,
 }
 
 impl Way {
@@ -26,7 +28,15 @@ impl Way {
         moments: |_, x| corrected(Order::Lanes(8), x),
         rstd: |variance, eps| 1.0 / (variance + eps).sqrt(),
         apply: |_, x, (mean, rstd), (weight, bias)| (x - mean) * rstd * weight + bias,
+        scales: true,
     };
+}
+
+/// The power of two by which to multiply a group, so that its squares and their sum stay finite: 1 for
+/// usual numbers.
+fn scale_for(x: impl Iterator<Item = f32>) -> f32 {
+    let most = x.filter(|x| x.is_finite()).fold(0.0, |most: f32, x| most.max(x.abs()));
+    if most > 2f32.powi(48) { 2f32.powi(-96) } else { 1.0 }
 }
 
 /// Two passes, after one that corrects the mean, so that equal numbers have exactly no variance. (The
@@ -71,6 +81,11 @@ pub(super) fn double(x: &[f32]) -> (f32, f32) {
     let n = x.len() as f64;
     let mean = x.iter().map(|&x| x as f64).sum::<f64>() / n;
     (mean as f32, (x.iter().map(|&x| (x as f64 - mean).powi(2)).sum::<f64>() / n) as f32)
+}
+
+/// eps beside a variance that is scaled by the square; never 0, so that equal numbers do not divide by 0.
+fn scaled_eps(eps: f32, scale: f32) -> f32 {
+    if scale == 1.0 { eps } else { (eps * scale * scale).max(f32::MIN_POSITIVE) }
 }
 
 /// Which numbers are normalized together, and with which weight.
@@ -130,24 +145,31 @@ pub(super) fn normalise(problem: &Problem, inputs: &Inputs, way: &Way) -> Comput
     }
     let running = (optional(inputs, "running_mean"), optional(inputs, "running_var"));
     for (g, members) in groups.members.iter().enumerate() {
-        let mut statistics =
-            (way.moments)(problem.dtype, &members.iter().map(|&i| x[i]).collect::<Vec<f32>>());
+        let scale = if way.scales { scale_for(members.iter().map(|&i| x[i])) } else { 1.0 };
+        let group: Vec<f32> = members.iter().map(|&i| x[i] * scale).collect();
+        let mut statistics = (way.moments)(problem.dtype, &group);
+        if way.scales && !statistics.0.is_finite() {
+            // What corrects a mean, or goes on from one, makes NaN of an infinite one.
+            statistics.0 = group.iter().sum::<f32>() / group.len() as f32;
+        }
+        let mut scale_back = scale;
         if let (Op::BatchNorm(spec), Some(means), Some(variances)) = (&problem.op, &running.0, &running.1) {
             let n = members.len() as f32;
             let update = |old: f32, new: f32| (1.0 - spec.momentum) * old + spec.momentum * new;
-            all[1][g] = update(means[g], statistics.0);
-            all[2][g] = update(variances[g], statistics.1 * (n / (n - 1.0)));
+            all[1][g] = update(means[g], statistics.0 / scale);
+            all[2][g] = update(variances[g], statistics.1 * (n / (n - 1.0)) / scale / scale);
             if spec.mode == BatchNormMode::Infer {
                 statistics = (means[g], variances[g]);
+                scale_back = 1.0;
             }
         }
-        let rstd = (way.rstd)(statistics.1, groups.eps);
+        let rstd = (way.rstd)(statistics.1, scaled_eps(groups.eps, scale_back));
         for &i in members {
             let at = |operand: &Option<Vec<f32>>, without: f32| {
                 operand.as_ref().map_or(without, |values| values[groups.parameter[i]])
             };
             let affine = (at(&weight, 1.0), at(&bias, 0.0));
-            out[i] = (way.apply)(problem.dtype, x[i], (statistics.0, rstd), affine);
+            out[i] = (way.apply)(problem.dtype, x[i] * scale_back, (statistics.0, rstd), affine);
         }
     }
     all[0] = out;
@@ -155,10 +177,11 @@ pub(super) fn normalise(problem: &Problem, inputs: &Inputs, way: &Way) -> Comput
 }
 
 /// rms_norm with the mean square, the root and the product in other hands. `apply` gets x, the
-/// factor and the weight with its offset.
+/// factor and the weight with its offset. `scales` as in [`Way::scales`].
 pub(super) fn rms(
     problem: &Problem,
     inputs: &Inputs,
+    scales: bool,
     mean_square: impl Fn(&[f32]) -> f32,
     rstd: impl Fn(f32, f32) -> f32,
     apply: impl Fn(f32, f32, f32) -> f32,
@@ -168,7 +191,9 @@ pub(super) fn rms(
     let weight = optional(inputs, "weight");
     let mut out = Vec::new();
     for row in operand(inputs, "x")?.chunks(width.max(1)) {
-        let factor = rstd(mean_square(row), spec.eps);
+        let scale = if scales { scale_for(row.iter().copied()) } else { 1.0 };
+        let row: Vec<f32> = row.iter().map(|x| x * scale).collect();
+        let factor = rstd(mean_square(&row), scaled_eps(spec.eps, scale));
         out.extend(
             row.iter()
                 .enumerate()

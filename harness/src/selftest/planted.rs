@@ -63,6 +63,8 @@ pub struct Specimen {
 pub(super) const SHORT: &[DType] = &[DType::F16, DType::BF16];
 /// f32 alone: mistakes that vanish in the rounding to a shorter type.
 pub(super) const F32: &[DType] = &[DType::F32];
+/// The types with the range of f32.
+pub(super) const WIDE: &[DType] = &[DType::F32, DType::BF16];
 
 impl Specimen {
     /// A specimen that computes its results by a function of problem and operands.
@@ -194,7 +196,7 @@ impl Backend for Planted {
 
 /// What the naive backend answers.
 pub(super) fn naive(problem: &Problem, inputs: &Inputs) -> Computed {
-    let mut prepared = Naive.prepare(problem, inputs)?;
+    let mut prepared = Naive.ready(problem, inputs)?;
     prepared.run()?;
     prepared.outputs()
 }

@@ -261,6 +261,20 @@ fn positions() -> Vec<Specimen> {
             |s, p| p.iter_mut().enumerate().for_each(|(i, p)| *p = (i % s.len) as f64),
         ),
         misreading(
+            "rope-positions-consecutive",
+            "Only the first position is read; the others are taken to follow it.",
+            |s| s.len > 1,
+            "positions",
+            |s, p| p.chunks_mut(s.len).for_each(|p| (1..p.len()).for_each(|i| p[i] = p[i - 1] + 1.0)),
+        ),
+        misreading(
+            "rope-positions-in-16-bits",
+            "Positions are kept in 16 bits.",
+            |_| true,
+            "positions",
+            |_, p| p.iter_mut().for_each(|p| *p = f64::from(*p as i64 as i16)),
+        ),
+        misreading(
             "rope-positions-of-another",
             "Every batch entry is rotated with the positions of the first: keys with those of queries.",
             |s| s.batched_positions && s.batch > 1,

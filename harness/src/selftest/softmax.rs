@@ -4,7 +4,7 @@ use touchstone_kernels::op::{Op, Softmax};
 use touchstone_kernels::{DType, Family, Inputs, Problem};
 
 use super::arithmetic::{Order, largest, max, stored};
-use super::planted::{Computed, F32, SHORT, Specimen, naive_on, operand, results, unsupported};
+use super::planted::{Computed, F32, SHORT, Specimen, WIDE, naive_on, operand, results, unsupported};
 
 pub(super) fn spec_of(problem: &Problem) -> Option<&Softmax> {
     match &problem.op {
@@ -33,8 +33,19 @@ pub(super) fn rows(
     results(problem, &[out])
 }
 
-/// s·x along a row.
+/// s·x along a row. Where that leaves the range of f32 and x does not, s·x less the largest.
 pub(super) fn scaled(spec: &Softmax, x: &[f32]) -> Vec<f32> {
+    let t = unguarded(spec, x);
+    if t.iter().zip(x).all(|(t, x)| t.is_finite() || !x.is_finite()) {
+        return t;
+    }
+    let t: Vec<f64> = x.iter().map(|&x| f64::from(spec.scale) * f64::from(x)).collect();
+    let m = t.iter().copied().fold(f64::NEG_INFINITY, |m, t| if t > m || t.is_nan() { t } else { m });
+    t.iter().map(|t| (t - m) as f32).collect()
+}
+
+/// s·x along a row, and whatever comes of it.
+fn unguarded(spec: &Softmax, x: &[f32]) -> Vec<f32> {
     x.iter().map(|x| spec.scale * x).collect()
 }
 
@@ -120,6 +131,25 @@ fn sum_in_storage(dtype: DType, shifted: &[f32]) -> f32 {
 
 fn sums() -> Vec<Specimen> {
     vec![
+        wrong_sum(
+            "softmax-one-f32-accumulator",
+            "A single f32 accumulator over a long row: what is added late is lost in what is there.",
+            |s| len(s) > 150_000,
+            |_, shifted| shifted.iter().map(|t| t.exp()).sum(),
+        )
+        .only(F32),
+        wrong_sum(
+            "softmax-last-256-not-summed",
+            "The last block of a long row is left out of the denominator.",
+            |s| len(s) > 1 << 16,
+            |_, shifted| sum_of_exp(&shifted[..shifted.len() - 256]),
+        ),
+        wrong_sum(
+            "softmax-counted-in-16-bits",
+            "The denominator ends after 65,536 elements.",
+            |s| len(s) > 1 << 16,
+            |_, shifted| sum_of_exp(&shifted[..1 << 16]),
+        ),
         wrong_sum(
             "softmax-sum-in-storage",
             "The denominator is added up in the storage type.",
@@ -254,6 +284,16 @@ fn extremes() -> Vec<Specimen> {
             |_| true,
             |_, spec, x| row(spec, &scaled(spec, x), 0.0, sum_of_exp),
         ),
+        fault(
+            "softmax-scores-overflow",
+            "s·x in f32 is infinite where x and the results are not.",
+            |s| s.scale.abs() > 1.0,
+            |_, spec, x| {
+                let t = unguarded(spec, x);
+                row(spec, &t, largest(&t), sum_of_exp)
+            },
+        )
+        .only(WIDE),
         fault(
             "softmax-maximum-from-zero",
             "The search for the maximum begins at 0: rows far below it underflow.",

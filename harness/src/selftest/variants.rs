@@ -21,7 +21,7 @@ pub(super) fn variants() -> Vec<Specimen> {
         "Sums in f64, elementary functions in f32.",
         |_| true,
         |problem, inputs| {
-            let mut prepared = Naive.prepare(problem, inputs)?;
+            let mut prepared = Naive.ready(problem, inputs)?;
             prepared.run()?;
             prepared.outputs()
         },
@@ -166,7 +166,14 @@ fn norms() -> Vec<Specimen> {
         let applies = |p: &Problem| matches!(&p.op, Op::RmsNorm(spec) if !spec.round_before_weight);
         Specimen::new(Some(Family::Norm), name, about, applies, move |problem, inputs| {
             let mean_square = |x: &[f32]| order.sum(&squares(x)) / x.len() as f32;
-            rms(problem, inputs, mean_square, |m, eps| 1.0 / (m + eps).sqrt(), |x, rstd, w| x * rstd * w)
+            rms(
+                problem,
+                inputs,
+                true,
+                mean_square,
+                |m, eps| 1.0 / (m + eps).sqrt(),
+                |x, rstd, w| x * rstd * w,
+            )
         })
     };
     vec![

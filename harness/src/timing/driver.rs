@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use touchstone_kernels::{Outputs, Problem};
 
 pub use self::error::DriverError;
+use super::audit::Audit;
 use super::exchange;
 use super::protocol::{Greeting, Preparation, ProtocolError, Request, Response};
 use super::sampler::Subject;
@@ -98,6 +99,10 @@ pub struct Worker {
     timeout: Duration,
     sensors: Option<Arc<dyn Sensors>>,
     device: Watch,
+    /// How long it was at work after the last slice.
+    rest: Duration,
+    /// How long it took to answer the last slice.
+    answered_in: Duration,
 }
 
 /// What a worker's slices say about its device since the last `prepare`.
@@ -116,8 +121,12 @@ const STDERR_TAIL: usize = 4096;
 /// Longest line that a worker may write. Longer ones are cut, and then do not parse.
 const LONGEST_LINE: u64 = 1 << 16;
 
-/// Longest time to wait for a worker to come to rest.
-const RESTLESS: Duration = Duration::from_millis(100);
+/// Longest time to wait for a worker to come to rest. Threads of libraries look out for more work for up to
+/// 40 ms.
+const RESTLESS: Duration = Duration::from_secs(2);
+
+/// The same where a device does the work.
+const DEVICE_RESTLESS: Duration = Duration::from_millis(100);
 
 /// Time for a dying process to be reaped and its last words to arrive.
 const DYING: Duration = Duration::from_secs(2);
@@ -177,6 +186,8 @@ impl Worker {
             timeout: launch.timeout,
             sensors: None,
             device: Watch::default(),
+            rest: Duration::ZERO,
+            answered_in: Duration::ZERO,
         };
         let line = worker.line("greeting")?;
         let greeting: Greeting = line.parse().map_err(|source| worker.broken(source))?;
@@ -232,6 +243,18 @@ impl Worker {
         match self.request(&request)? {
             Response::Prepared(preparation) => Ok(Readiness::Ready(preparation)),
             Response::Unsupported { reason } => Ok(Readiness::Unsupported { reason }),
+            response => Err(self.unexpected(&request, &response)),
+        }
+    }
+
+    /// Audits what is prepared, in so many calls. The results are then those of the last of them.
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    pub fn audit(&mut self, calls: usize, seed: u64) -> Result<Audit, DriverError> {
+        let request = Request::Audit { calls, seed };
+        match self.request(&request)? {
+            Response::Audited(audit) => Ok(audit),
             response => Err(self.unexpected(&request, &response)),
         }
     }
@@ -313,6 +336,11 @@ impl Worker {
         (self.device.ns > 0).then(|| self.device.waited as f64 / self.device.ns as f64)
     }
 
+    /// How long its threads were still running after the last slice.
+    pub fn rest(&self) -> Duration {
+        self.rest
+    }
+
     fn line(&mut self, request: &str) -> Result<String, DriverError> {
         match self.lines.recv_timeout(self.timeout) {
             Ok(line) => Ok(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_string()),
@@ -324,12 +352,16 @@ impl Worker {
                     timeout: self.timeout,
                 })
             }
-            Err(RecvTimeoutError::Disconnected) => Err(DriverError::Died {
-                worker: self.name.clone(),
-                request: request.into(),
-                status: self.reap().map_or_else(|| "still running".into(), |status| status.to_string()),
-                stderr: self.last_words(),
-            }),
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = self.reap();
+                Err(DriverError::Died {
+                    worker: self.name.clone(),
+                    request: request.into(),
+                    status: status.map_or_else(|| "still running".into(), |status| status.to_string()),
+                    killed: error::was_killed(status),
+                    stderr: self.last_words(),
+                })
+            }
         }
     }
 
@@ -391,7 +423,10 @@ impl Subject for Worker {
     /// from whoever has the next turn.
     fn run(&mut self, untimed: u64, timed: u64) -> Result<u64, DriverError> {
         let request = Request::Run { untimed, timed };
-        let answer = match self.request(&request)? {
+        let asked = Instant::now();
+        let response = self.request(&request)?;
+        self.answered_in = asked.elapsed();
+        let answer = match response {
             Response::Ran { ns, waited } => {
                 self.device.ns += ns;
                 self.device.waited += waited.unwrap_or(0);
@@ -405,9 +440,22 @@ impl Subject for Worker {
             self.device.health.note(&reading);
         }
         let start = Instant::now();
-        while machine::is_at_rest(self.pid()) == Some(false) && start.elapsed() < RESTLESS {
+        while machine::is_at_rest(self.pid()) == Some(false) {
+            let on_cpu = self.greeting.as_ref().is_some_and(|greeting| greeting.info.is_on_cpu());
+            if !on_cpu && start.elapsed() > DEVICE_RESTLESS {
+                // A driver of a device has threads that poll it, whatever the kernel does.
+                break;
+            }
+            if start.elapsed() > RESTLESS {
+                return Err(DriverError::Restless {
+                    worker: self.name.clone(),
+                    calls: timed,
+                    waited: RESTLESS,
+                });
+            }
             thread::sleep(Duration::from_micros(100));
         }
+        self.rest = start.elapsed();
         answer
     }
 
@@ -423,6 +471,10 @@ impl Subject for Worker {
 
     fn is_throttled(&self) -> bool {
         self.device.throttled
+    }
+
+    fn answered_in(&self) -> Option<Duration> {
+        Some(self.answered_in)
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) fn extra(backend: &dyn Backend, case: &Case) -> Result<Option<u64>, B
 /// The case prepared and run once, its inputs dropped.
 fn held(backend: &dyn Backend, case: &Case) -> Result<Box<dyn Prepared>, BackendError> {
     let inputs = case.inputs();
-    let mut prepared = backend.prepare(&case.problem, &inputs)?;
+    let mut prepared = backend.ready(&case.problem, &inputs)?;
     drop(inputs);
     prepared.run()?;
     prepared.sync()?;

@@ -19,6 +19,8 @@
 //! | [`protocol`] | the requests and replies, one line of text each |
 //! | [`pool`] | how many copies of a problem keep it out of the caches |
 //! | [`canary`] | a loop that never changes |
+//! | [`audit`] | single calls on inputs that are new in each |
+//! | [`honesty`] | whether a measured time can be the kernel's own |
 //! | [`exchange`] | results on their way from worker to driver |
 //! | [`worker`] | the loop that answers requests with a backend |
 //! | [`driver`] | a worker process seen from outside: time-outs, crashes, results |
@@ -27,9 +29,11 @@
 //! | [`statistics`] | quantiles per iteration, ratios with intervals |
 //! | [`roofline`] | the machine's measured peaks, and what they allow |
 
+pub mod audit;
 pub mod canary;
 pub mod driver;
 pub mod exchange;
+pub mod honesty;
 pub mod memory;
 pub mod pool;
 pub mod protocol;

@@ -3,8 +3,7 @@
 //! A worker is a process that computes problems with one backend at one thread count. It reads
 //! requests from its standard input and writes replies to its standard output, each one line of
 //! UTF-8 ended by a line feed. Standard output carries nothing else; standard error is free text
-//! that the driver shows when the worker dies. A worker in any language can join a comparison by
-//! speaking this.
+//! that the driver shows when the worker dies. The driver starts workers from its own executable only.
 //!
 //! ## A conversation
 //! ```text
@@ -33,6 +32,7 @@
 //! | `prepare <entries> <case>` | `prepared …` | Builds the inputs of the case from its text alone and prepares `entries` copies of the problem that share no memory: 1 for a hot cache, more for a cold one. Replaces what was prepared before. Runs the problem at least once, so that no first-time cost is left. |
 //! | | `unsupported <reason>` | The backend does not compute exactly this problem, or has not the memory for it. |
 //! | `run <untimed> <timed>` | `ran <ns> waited=<ns>` | Runs `untimed` iterations and a sync, then takes the time of [`timed` iterations, one sync] in integer nanoseconds of a monotonic clock, or of the device's own where `prepared` has said `clock=device`. Each iteration takes the next entry in rotation, across requests too. `waited`, which may be missing, is the host's time in that last sync: next to none means that the device has been waiting for the host. |
+//! | `audit <calls> <seed>` | `audited run=<ns> plain_run=<ns> plain_steady=<ns> load=<ns> copy=<ns> outputs=<ns> again=<ns>` | Times `calls` single runs, each on inputs that were loaded just before and differ from the last ones in one element ([`audit`](super::audit)). The results of the last call can then be had by `outputs`. |
 //! | `outputs <path>` | `wrote <tensors>` | Writes the results of the last iteration to a new safetensors file at `path`, named as the problem names its results. |
 //! | `release` | `released` | Frees what was prepared. |
 //! | `memory <case>` | `memory <bytes>` | Frees what was prepared, and measures what one call needs beyond its operands and results. |
@@ -58,6 +58,8 @@ use std::str::FromStr;
 
 use touchstone_kernels::{BackendId, BackendInfo, Clock, Declaration, DevicePeaks, Moments, ParseError};
 
+use super::audit::Audit;
+
 /// The version of the protocol that this crate speaks.
 pub const VERSION: u32 = 1;
 
@@ -80,6 +82,13 @@ pub enum Request {
         untimed: u64,
         /// Iterations between start and stop.
         timed: u64,
+    },
+    /// Time single runs on inputs that are new in each.
+    Audit {
+        /// How many.
+        calls: usize,
+        /// Which elements change follows from this.
+        seed: u64,
     },
     /// Write the results of the last iteration to a safetensors file.
     Outputs {
@@ -127,6 +136,8 @@ pub enum Response {
         /// Nanoseconds that the host spent in the last sync, if the worker says so.
         waited: Option<u64>,
     },
+    /// To `audit`.
+    Audited(Audit),
     /// To `outputs`.
     Wrote {
         /// Tensors in the file.
@@ -172,6 +183,8 @@ pub struct Preparation {
     pub declaration: Declaration,
     /// The clock that slices are timed with.
     pub clock: Clock,
+    /// Nanoseconds of preparing one copy, if the worker says so.
+    pub prepare_ns: Option<u64>,
 }
 
 /// A line that is not of this protocol.
@@ -209,6 +222,7 @@ impl fmt::Display for Request {
         match self {
             Request::Prepare { entries, case } => write!(f, "prepare {entries} {}", Text(case)),
             Request::Run { untimed, timed } => write!(f, "run {untimed} {timed}"),
+            Request::Audit { calls, seed } => write!(f, "audit {calls} {seed}"),
             Request::Outputs { path } => write!(f, "outputs {}", Text(path)),
             Request::Release => f.write_str("release"),
             Request::Memory { case } => write!(f, "memory {}", Text(case)),
@@ -242,6 +256,14 @@ impl FromStr for Request {
                     _ => Err(wrong(expected)),
                 }
             }
+            "audit" => {
+                let expected = "audit <calls, at least 1> <seed>";
+                let (calls, seed) = rest.split_once(' ').ok_or_else(|| wrong(expected))?;
+                match (calls.parse().ok().filter(|&n| n > 0), seed.parse()) {
+                    (Some(calls), Ok(seed)) => Ok(Request::Audit { calls, seed }),
+                    _ => Err(wrong(expected)),
+                }
+            }
             "outputs" => {
                 let path = decode(rest).filter(|path| !path.is_empty());
                 path.map(|path| Request::Outputs { path }).ok_or_else(|| wrong("outputs <path>"))
@@ -262,7 +284,7 @@ impl FromStr for Request {
                 Ok(Request::Scatter { seed })
             }
             "quit" if rest.is_empty() => Ok(Request::Quit),
-            _ => Err(wrong("prepare, run, outputs, release, memory, peaks, canary, scatter or quit")),
+            _ => Err(wrong("prepare, run, audit, outputs, release, memory, peaks, canary, scatter or quit")),
         }
     }
 }
@@ -274,6 +296,12 @@ impl fmt::Display for Response {
             Response::Unsupported { reason } => write!(f, "unsupported {}", Text(reason)),
             Response::Ran { ns, waited: None } => write!(f, "ran {ns}"),
             Response::Ran { ns, waited: Some(waited) } => write!(f, "ran {ns} waited={waited}"),
+            Response::Audited(audit) => {
+                let Audit { run_ns, plain_run_ns, plain_steady_ns, load_ns, copy_ns, outputs_ns, again_ns } =
+                    audit;
+                write!(f, "audited run={run_ns} plain_run={plain_run_ns} plain_steady={plain_steady_ns} ")?;
+                write!(f, "load={load_ns} copy={copy_ns} outputs={outputs_ns} again={again_ns}")
+            }
             Response::Wrote { tensors } => write!(f, "wrote {tensors}"),
             Response::Released => f.write_str("released"),
             Response::Memory { extra } => write!(f, "memory {extra}"),
@@ -303,6 +331,18 @@ impl FromStr for Response {
                 let ns = ns.ok_or_else(|| wrong("ran <nanoseconds>"))?;
                 Ok(Response::Ran { ns, waited: ReplyFields { line }.optional("waited")? })
             }
+            "audited" => {
+                let fields = ReplyFields { line };
+                Ok(Response::Audited(Audit {
+                    run_ns: fields.number("run")?,
+                    plain_run_ns: fields.number("plain_run")?,
+                    plain_steady_ns: fields.number("plain_steady")?,
+                    load_ns: fields.number("load")?,
+                    copy_ns: fields.number("copy")?,
+                    outputs_ns: fields.number("outputs")?,
+                    again_ns: fields.number("again")?,
+                }))
+            }
             "wrote" => Ok(Response::Wrote { tensors: rest.parse().map_err(|_| wrong("wrote <tensors>"))? }),
             "released" if rest.is_empty() => Ok(Response::Released),
             "memory" => Ok(Response::Memory { extra: rest.parse().map_err(|_| wrong("memory <bytes>"))? }),
@@ -319,7 +359,7 @@ impl FromStr for Response {
             "bye" if rest.is_empty() => Ok(Response::Bye),
             "error" => Ok(Response::Error { message: text("error <message>")? }),
             _ => Err(wrong(
-                "prepared, unsupported, ran, wrote, released, memory, peaks, scattered, bye or error",
+                "prepared, unsupported, ran, audited, wrote, released, memory, peaks, scattered, bye or error",
             )),
         }
     }
@@ -364,6 +404,9 @@ impl fmt::Display for Preparation {
         let Declaration { contract, probabilities, tables, moments, flushes_subnormals, allocation, path } =
             &self.declaration;
         write!(f, "prepared entries={} bytes={} clock={} ", self.entries, self.bytes, self.clock)?;
+        if let Some(ns) = self.prepare_ns {
+            write!(f, "prepare={ns} ")?;
+        }
         write!(f, "contract={contract} ")?;
         write!(f, "probabilities={probabilities} tables={tables} moments={moments} ")?;
         write!(f, "flushes_subnormals={flushes_subnormals} allocation={allocation} path={}", Value(path))
@@ -388,6 +431,7 @@ impl FromStr for Preparation {
                 path: fields.text("path")?.into(),
             },
             clock: fields.optional("clock")?.unwrap_or(Clock::Wall),
+            prepare_ns: fields.optional("prepare")?,
         })
     }
 }

@@ -6,7 +6,9 @@
 //! of this time, with peaks measured here by the same instructions the kernels use, never of a
 //! data sheet.
 //!
-//! A share above 105 % means that the peak or the declared work is wrong, and is flagged.
+//! The work is what the data make visible (masks, lengths, windows), so that a kernel which skips the rest
+//! does not exceed the limit. A share whose interval lies above 110 % is not believed
+//! ([`honesty`](super::honesty)).
 
 mod probe;
 
@@ -16,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use touchstone_kernels::simd::isa::Isa;
-use touchstone_kernels::{DType, DevicePeaks, Operand, Problem};
+use touchstone_kernels::{DType, DevicePeaks, Operand, Problem, Work};
 
 use self::probe::measure_peaks;
 use crate::machine::{Caches, Machine, load_average};
@@ -44,6 +46,10 @@ pub struct Peaks {
     pub threads: usize,
     /// Fused multiply-adds on registers, in 10⁹ floating-point operations a second.
     pub fma_gflops: f64,
+    /// Products of bf16 by the instructions that this processor has for them (AVX512-BF16, AMX), where it
+    /// has any.
+    #[serde(default)]
+    pub bf16_gflops: Option<f64>,
     /// Bandwidths, from the first level of cache to main memory.
     pub levels: Vec<Level>,
 }
@@ -98,9 +104,21 @@ pub struct Demand {
     pub written: u64,
 }
 
-impl From<&Problem> for Demand {
-    fn from(problem: &Problem) -> Self {
-        let work = problem.work();
+impl Peaks {
+    /// The best rate of arithmetic for a storage type. Nothing here computes in f16, and libraries may
+    /// (AVX512-FP16 doubles the lanes): twice the rate of f32 is allowed for.
+    fn gflops(&self, dtype: DType) -> f64 {
+        match dtype {
+            DType::F32 => self.fma_gflops,
+            DType::F16 => 2.0 * self.fma_gflops,
+            DType::BF16 => self.bf16_gflops.unwrap_or(0.0).max(self.fma_gflops),
+        }
+    }
+}
+
+impl Demand {
+    /// What a problem asks for whose inputs ask for so much work.
+    pub fn of(problem: &Problem, work: Work) -> Self {
         let written = problem.results().iter().map(Operand::bytes).sum::<u64>().min(work.bytes);
         Demand { flops: work.flops, read: work.bytes - written, written }
     }
@@ -115,18 +133,10 @@ pub struct Limit {
     pub seconds: f64,
 }
 
-/// A share of the roofline from which on the roofline, not the kernel, is in doubt.
-pub const DOUBTFUL: f64 = 1.05;
-
 impl Limit {
     /// The share of the roofline that an iteration of `ns` nanoseconds reaches: 1 is the limit.
     pub fn share(&self, ns: f64) -> f64 {
         self.seconds * 1e9 / ns
-    }
-
-    /// Whether a share is more than a measured limit can explain.
-    pub fn is_doubtful(&self, ns: f64) -> bool {
-        self.share(ns) > DOUBTFUL
     }
 }
 
@@ -136,7 +146,7 @@ impl Limit {
 /// Memory time is taken as the sum of two streams: what is written together with as much that is
 /// read goes at the better of the two copy bandwidths, the rest at the read bandwidth. Softmax is
 /// then held against a copy, decoding against a read, and a gated unit against both in turn.
-pub fn limit(demand: Demand, working_set: u64, peaks: &Peaks) -> Option<Limit> {
+pub fn limit(demand: Demand, working_set: u64, dtype: DType, peaks: &Peaks) -> Option<Limit> {
     let level = peaks
         .levels
         .iter()
@@ -151,11 +161,12 @@ pub fn limit(demand: Demand, working_set: u64, peaks: &Peaks) -> Option<Limit> {
     // slower than writing on any machine we know.
     let copied = 2 * demand.written;
     let read = demand.read.saturating_sub(demand.written);
-    let arithmetic = demand.flops as f64 / (peaks.fma_gflops * 1e9);
+    let arithmetic = demand.flops as f64 / (peaks.gflops(dtype) * 1e9);
     let copying = copied as f64 / (copy * 1e9);
     let reading = read as f64 / (level.read_gb_s * 1e9);
     let (name, seconds) = if arithmetic >= copying + reading {
-        ("FMA".to_string(), arithmetic)
+        let name = if dtype == DType::BF16 && peaks.bf16_gflops.is_some() { "bf16 products" } else { "FMA" };
+        (name.to_string(), arithmetic)
     } else {
         let stream = if copying >= reading { copy_name } else { "read" };
         (format!("{} {stream}", level.name), copying + reading)
@@ -234,6 +245,7 @@ impl Roofline {
     fn best_of(mut self, other: &Roofline) -> Roofline {
         for (mine, theirs) in self.peaks.iter_mut().zip(&other.peaks) {
             mine.fma_gflops = mine.fma_gflops.max(theirs.fma_gflops);
+            mine.bf16_gflops = mine.bf16_gflops.into_iter().chain(theirs.bf16_gflops).reduce(f64::max);
             for (mine, theirs) in mine.levels.iter_mut().zip(&theirs.levels) {
                 mine.read_gb_s = mine.read_gb_s.max(theirs.read_gb_s);
                 mine.copy_gb_s = mine.copy_gb_s.max(theirs.copy_gb_s);
@@ -279,7 +291,7 @@ fn cache_file(machine: &Machine, isa: Isa) -> Option<PathBuf> {
 }
 
 /// Raised when the way of measuring changes, so that older files are not read.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// FNV-1a: the same in every build, which the standard hasher does not promise.
 fn fnv1a(bytes: &[u8]) -> u64 {

@@ -64,6 +64,12 @@ pub trait Subject {
     fn is_throttled(&self) -> bool {
         false
     }
+
+    /// The time that passed outside while it ran the last slice, untimed iterations included, where that is
+    /// known.
+    fn answered_in(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// The clock and the disturbances of the machine: real, or simulated in tests.
@@ -120,6 +126,9 @@ pub struct Samples {
     pub iterations: u64,
     /// Every slice but the first, in order, contaminated ones included.
     pub slices: Vec<Slice>,
+    /// The largest share of the time outside that the subject's own clock counted, where that is known and
+    /// slices are long enough to tell, in thousandths.
+    pub clock_share: Option<u32>,
 }
 
 impl Samples {
@@ -139,6 +148,11 @@ impl Samples {
         self.slices.len() - self.kept().count()
     }
 
+    /// Contaminated slices, whether they are left out or not.
+    pub fn disturbed(&self) -> usize {
+        self.slices.iter().filter(|slice| !slice.clean).count()
+    }
+
     /// Whether contaminated slices count because too few clean ones remained.
     pub fn contaminated(&self) -> bool {
         !enough(self.slices.iter().filter(|slice| slice.clean).count(), self.slices.len())
@@ -147,6 +161,17 @@ impl Samples {
     /// The distribution of the time of one iteration.
     pub fn summary(&self) -> Option<Summary> {
         Summary::of(&self.ns(), self.iterations)
+    }
+
+    /// The upper end of the 95 % interval of the median time of one iteration, from its order statistics
+    /// (binomial with ½; the slowest slice where there are too few).
+    pub fn slowest_median(&self) -> Option<f64> {
+        let mut ns = self.ns();
+        ns.sort_unstable();
+        let n = ns.len();
+        let upper = (n as f64 / 2.0 + 0.98 * (n as f64).sqrt()).ceil() as usize;
+        let at = upper.min(n.checked_sub(1)?);
+        Some(ns[at] as f64 / self.iterations as f64)
     }
 
     /// The time of one iteration relative to that of `reference`, over the rounds of both: below 1
@@ -228,6 +253,9 @@ impl Health {
 /// An iteration longer than this is not preceded by an untimed one: what a slice of another worker
 /// evicted from the caches comes back within milliseconds.
 const SLOW_ITERATION: Duration = Duration::from_millis(200);
+
+/// A slice shorter than this is mostly the way of a request and its answer, as seen from outside.
+const LONG_SLICE: Duration = Duration::from_millis(1);
 
 /// One involuntary switch costs up to one scheduling period, about 4 ms; one in 100 ms is then within
 /// the noise that remains anyway.
@@ -315,6 +343,8 @@ struct Track<'a, S: Subject> {
     /// Whether the first slice, which is dropped, has run.
     started: bool,
     slices: Vec<Slice>,
+    /// Of each slice, the share of the time outside that the subject counted, in thousandths.
+    clock_shares: Vec<u32>,
     failure: Option<S::Error>,
 }
 
@@ -327,6 +357,7 @@ impl<'a, S: Subject> Track<'a, S> {
             wanted: 0,
             started: false,
             slices: Vec::new(),
+            clock_shares: Vec::new(),
             failure: None,
         }
     }
@@ -395,13 +426,21 @@ impl<'a, S: Subject> Track<'a, S> {
             || self.subject.is_throttled();
         // The worker cannot have measured more time than has passed here, nor none at all.
         let impossible = ns == 0 || u128::from(ns) > elapsed.as_nanos();
+        if let Some(outside) = self.subject.answered_in().filter(|outside| *outside >= LONG_SLICE) {
+            let all = ns as f64 * (self.untimed + self.iterations) as f64 / self.iterations as f64;
+            self.clock_shares.push((1000.0 * all / outside.as_nanos() as f64) as u32);
+        }
         self.slices.push(Slice { round, ns, clean: !disturbed && !impossible });
     }
 
     fn finish(self) -> Result<Samples, S::Error> {
         match self.failure {
             Some(failure) => Err(failure),
-            None => Ok(Samples { iterations: self.iterations, slices: self.slices }),
+            None => Ok(Samples {
+                iterations: self.iterations,
+                slices: self.slices,
+                clock_share: self.clock_shares.into_iter().max(),
+            }),
         }
     }
 }
@@ -413,7 +452,7 @@ pub(crate) fn iterations_for<S: Subject>(subject: &mut S, target: Duration) -> R
         |ns: u64, iterations: u64| (u128::from(target) * u128::from(iterations) / u128::from(ns)) as u64;
     let mut iterations = 1;
     loop {
-        let ns = subject.run(0, iterations)?.max(1);
+        let mut ns = subject.run(0, iterations)?.max(1);
         if ns >= target / 2 || iterations >= target {
             // Only the fastest of some slices is the kernel's own. Slices of unequal length would be
             // disturbed unequally: a preemption weighs more in a short one, and hits a long one more often.
@@ -423,7 +462,11 @@ pub(crate) fn iterations_for<S: Subject>(subject: &mut S, target: Duration) -> R
                     fastest = fastest.min(subject.run(0, iterations)?.max(1));
                 }
             }
-            return Ok((fitting_in(fastest, iterations).max(1), fastest / iterations));
+            // Of a kernel that is slow in some calls only, this many would not fit by far: go on in steps.
+            if fastest >= target / 4 || iterations >= target {
+                return Ok((fitting_in(fastest, iterations).max(1), fastest / iterations));
+            }
+            ns = fastest;
         }
         iterations = fitting_in(ns, iterations)
             .clamp(2 * iterations, CALIBRATION_STEP * iterations)

@@ -8,10 +8,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use touchstone_kernels::{
-    Backend, BackendError, BackendId, Clock, InputError, Inputs, ParseError, Prepared, Registry, Stopwatch,
-    Support, tensor,
+    Backend, BackendError, BackendId, Clock, InputError, Inputs, Outputs, ParseError, Prepared, Registry,
+    Stopwatch, Support, tensor,
 };
 
+use super::audit::{Audit, audit};
 use super::canary::canary;
 use super::exchange::{self, ExchangeError};
 use super::memory;
@@ -171,12 +172,16 @@ fn answer(
                 bytes: footprint(&case.problem) * *entries as u64,
                 declaration,
                 clock: ready.clock(),
+                prepare_ns: Some(ready.prepare_ns),
             }))
         }
         Request::Run { untimed, timed } => {
             let lap = rotation.as_mut().ok_or(Refusal::Nothing)?.run(*untimed, *timed)?;
             let ns = |time: Duration| time.as_nanos() as u64;
             Ok(Response::Ran { ns: ns(lap.elapsed), waited: Some(ns(lap.waited)) })
+        }
+        Request::Audit { calls, seed } => {
+            Ok(Response::Audited(rotation.as_mut().ok_or(Refusal::Nothing)?.audit(*calls, *seed)?))
         }
         Request::Memory { case } => {
             *rotation = None;
@@ -196,12 +201,7 @@ fn answer(
         Request::Outputs { path } => {
             let rotation = rotation.as_mut().ok_or(Refusal::Nothing)?;
             let outputs = rotation.last()?.outputs()?;
-            if !outputs.guards_intact() || !rotation.inputs.guards_intact() {
-                return Err(Refusal::Guards);
-            }
-            if fingerprint(&rotation.inputs) != rotation.fingerprint {
-                return Err(Refusal::InputChanged);
-            }
+            rotation.verify(&outputs)?;
             Ok(Response::Wrote { tensors: exchange::write(Path::new(path), &outputs)? })
         }
         Request::Canary { passes } => {
@@ -226,6 +226,10 @@ struct Rotation {
     inputs: Inputs,
     /// Of these inputs before anything ran.
     fingerprint: u64,
+    /// Of those that an audit has loaded into the copy that ran last.
+    audited: Option<u64>,
+    /// Time of preparing the first copy.
+    prepare_ns: u64,
     /// The clock of the device's queue, if it has one.
     stopwatch: Option<Box<dyn Stopwatch>>,
     next: usize,
@@ -249,15 +253,33 @@ impl Rotation {
     fn prepare(backend: &dyn Backend, case: &Case, entries: usize) -> Result<Self, Refusal> {
         let inputs = case.inputs();
         let fingerprint = fingerprint(&inputs);
+        let mut prepare_ns = 0;
         let prepared = (0..entries).map(|i| {
             // The first copy may share with the original, which nobody else reads.
             let own = if i == 0 { inputs.clone() } else { inputs.deep_clone() };
-            backend.prepare(&case.problem, &own)
+            let bound = own.without_data();
+            let start = Instant::now();
+            let mut prepared = backend.prepare(&case.problem, &bound)?;
+            if i == 0 {
+                prepare_ns = start.elapsed().as_nanos() as u64;
+            }
+            prepared.load(&own)?;
+            Ok::<_, BackendError>(prepared)
         });
         let prepared: Vec<_> = prepared.collect::<Result<_, _>>()?;
-        let stopwatch = prepared.first().and_then(|entry| entry.stopwatch());
-        let mut rotation =
-            Rotation { entries: prepared, inputs, fingerprint, stopwatch, next: 0, last: None };
+        // A processor has the host's clock, whatever its backend brings.
+        let stopwatch = prepared.first().filter(|_| !backend.info().is_on_cpu());
+        let stopwatch = stopwatch.and_then(|entry| entry.stopwatch());
+        let mut rotation = Rotation {
+            entries: prepared,
+            inputs,
+            fingerprint,
+            audited: None,
+            prepare_ns,
+            stopwatch,
+            next: 0,
+            last: None,
+        };
         let start = Instant::now();
         for _ in 0..entries {
             rotation.step()?;
@@ -303,6 +325,31 @@ impl Rotation {
         self.next = if index + 1 == self.entries.len() { 0 } else { index + 1 };
         let entry = black_box(&mut self.entries[index]);
         black_box(entry.run())
+    }
+
+    /// Audits one copy, which then holds the inputs of the audit's last call.
+    fn audit(&mut self, calls: usize, seed: u64) -> Result<Audit, Refusal> {
+        self.last = Some(0);
+        let entry = self.entries.first_mut().ok_or(Refusal::Nothing)?;
+        let (audit, inputs) = audit(entry.as_mut(), &mut self.stopwatch, &self.inputs, calls, seed)?;
+        self.audited = Some(fingerprint(&inputs));
+        Ok(audit)
+    }
+
+    /// Checks the guard zones of results and operands, and that no operand has changed: of those that
+    /// were prepared from, and of those that the kernel read.
+    fn verify(&mut self, outputs: &Outputs) -> Result<(), Refusal> {
+        let loaded = self.audited.unwrap_or(self.fingerprint);
+        let own = self.last()?.operands();
+        let own_intact = own.is_none_or(Inputs::guards_intact);
+        let own_unchanged = own.is_none_or(|operands| fingerprint(operands) == loaded);
+        if !outputs.guards_intact() || !own_intact || !self.inputs.guards_intact() {
+            return Err(Refusal::Guards);
+        }
+        if !own_unchanged || fingerprint(&self.inputs) != self.fingerprint {
+            return Err(Refusal::InputChanged);
+        }
+        Ok(())
     }
 
     /// The copy that ran last.

@@ -21,6 +21,7 @@ mod rope;
 mod softmax;
 mod unstated;
 
+use std::cell::RefCell;
 use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
@@ -170,7 +171,7 @@ impl Backend for Candle {
             return Err(BackendError::Unsupported { reason: reason.into() });
         }
         let device = self.device()?;
-        let operands = Operands { inputs, device, dtype: candle_dtype(problem.dtype) };
+        let operands = Operands::new(inputs, device, candle_dtype(problem.dtype));
         let compute = match &problem.op {
             Op::Attention(spec) => {
                 attention::prepare(spec, attention::path(spec, problem.dtype, self.place), &operands)?
@@ -189,6 +190,7 @@ impl Backend for Candle {
             problem: problem.clone(),
             device: device.clone(),
             compute,
+            data: operands.uploaded.into_inner(),
             results: Vec::new(),
         }))
     }
@@ -201,7 +203,7 @@ impl Backend for Candle {
     }
 
     fn unstated(&self, call: Unstated, problem: &Problem, inputs: &Inputs) -> Result<Habit, BackendError> {
-        let operands = Operands { inputs, device: self.device()?, dtype: candle_dtype(problem.dtype) };
+        let operands = Operands::new(inputs, self.device()?, candle_dtype(problem.dtype));
         let Some(out) = unstated::call(call, &problem.op, self.place, &operands)? else {
             return Ok(Habit::Absent);
         };
@@ -216,10 +218,23 @@ struct CandlePrepared {
     problem: Problem,
     device: Device,
     compute: Compute,
+    /// The operands on the device, by name; `compute` shares their memory.
+    data: Vec<(String, Tensor)>,
     results: Vec<Tensor>,
 }
 
 impl Prepared for CandlePrepared {
+    /// Into the memory that `compute` reads.
+    fn load(&mut self, data: &Inputs) -> Result<(), BackendError> {
+        for (name, new) in data.data().filter(|(_, tensor)| !tensor.is_empty()) {
+            for (_, own) in self.data.iter().filter(|(own, _)| own == name) {
+                let new = to_device(new, &self.device)?.flatten_all()?;
+                own.flatten_all()?.slice_set(&new, 0, 0)?;
+            }
+        }
+        Ok(())
+    }
+
     fn run(&mut self) -> Result<(), BackendError> {
         // As in a model, the memory of the last results is free again before the next ones.
         self.results.clear();
@@ -251,9 +266,15 @@ struct Operands<'a> {
     device: &'a Device,
     /// The storage type of the problem.
     dtype: DType,
+    /// What has been uploaded so far, by name.
+    uploaded: RefCell<Vec<(String, Tensor)>>,
 }
 
-impl Operands<'_> {
+impl<'a> Operands<'a> {
+    fn new(inputs: &'a Inputs, device: &'a Device, dtype: DType) -> Self {
+        Operands { inputs, device, dtype, uploaded: RefCell::default() }
+    }
+
     /// Uploads an operand that the problem has.
     fn upload(&self, name: &str) -> candle_core::Result<Tensor> {
         match self.upload_optional(name)? {
@@ -265,12 +286,9 @@ impl Operands<'_> {
     /// Uploads an operand that the problem may have.
     fn upload_optional(&self, name: &str) -> candle_core::Result<Option<Tensor>> {
         let Some(tensor) = self.inputs.get(name) else { return Ok(None) };
-        let dtype = match tensor.element() {
-            ElementType::Float(dtype) => candle_dtype(dtype),
-            ElementType::I64 => DType::I64,
-            ElementType::Bool => DType::U8,
-        };
-        Tensor::from_raw_buffer(tensor.bytes(), dtype, tensor.shape(), self.device).map(Some)
+        let tensor = to_device(tensor, self.device)?;
+        self.uploaded.borrow_mut().push((name.to_string(), tensor.clone()));
+        Ok(Some(tensor))
     }
 
     /// Uploads a vector operand, or one of `len` equal elements where the problem has none.
@@ -280,6 +298,15 @@ impl Operands<'_> {
             None => Tensor::full(value, len, self.device)?.to_dtype(self.dtype),
         }
     }
+}
+
+fn to_device(tensor: &crate::Tensor, device: &Device) -> candle_core::Result<Tensor> {
+    let dtype = match tensor.element() {
+        ElementType::Float(dtype) => candle_dtype(dtype),
+        ElementType::I64 => DType::I64,
+        ElementType::Bool => DType::U8,
+    };
+    Tensor::from_raw_buffer(tensor.bytes(), dtype, tensor.shape(), device)
 }
 
 fn candle_dtype(dtype: crate::DType) -> DType {

@@ -274,7 +274,7 @@ mod tests {
                     .into_iter()
                     .map(|o| (o.name, crate::Tensor::zeros(o.element, &o.shape)));
                 let host = Inputs::new(&problem, zeros).unwrap();
-                let operands = Operands { host: &host, device: Device::Cpu, dtype };
+                let operands = Operands::new(&host, Device::Cpu, dtype);
                 let in_use = |name| operands.get(name).unwrap().narrow(2, 0, spec.kv_len as i64);
                 let (mask, is_causal) = sdpa_mask(spec, &operands).unwrap();
                 let (scale, grouped) = (f64::from(spec.scale), spec.group() > 1);

@@ -2,6 +2,8 @@
 //!
 //! Data cross as bytes: `tch` speaks an older ndarray than we do, and bytes serve f16 and bf16 too.
 
+use std::cell::RefCell;
+
 use tch::{Device, Kind, TchError, Tensor as Torch};
 
 use crate::dtype::{DType, ElementType};
@@ -40,9 +42,20 @@ pub(super) struct Operands<'a> {
     pub(super) device: Device,
     /// The storage type.
     pub(super) dtype: DType,
+    /// What has been uploaded so far, by name.
+    uploaded: RefCell<Vec<(String, Torch)>>,
 }
 
-impl Operands<'_> {
+impl<'a> Operands<'a> {
+    pub(super) fn new(host: &'a Inputs, device: Device, dtype: DType) -> Self {
+        Operands { host, device, dtype, uploaded: RefCell::default() }
+    }
+
+    /// What has been uploaded, by name; it shares its memory with what was handed out.
+    pub(super) fn into_uploaded(self) -> Vec<(String, Torch)> {
+        self.uploaded.into_inner()
+    }
+
     /// An operand that the problem is known to have.
     pub(super) fn get(&self, name: &str) -> Result<Torch, BackendError> {
         self.optional(name)?.ok_or_else(|| InputError::Missing { name: name.into() }.into())
@@ -50,10 +63,10 @@ impl Operands<'_> {
 
     /// An operand that the problem may have.
     pub(super) fn optional(&self, name: &str) -> Result<Option<Torch>, BackendError> {
-        let upload = |tensor: &Tensor| {
-            self.upload_bytes(tensor.bytes(), &sizes(tensor.shape()), kind_of(tensor.element()))
-        };
-        Ok(self.host.get(name).map(upload).transpose()?)
+        let Some(tensor) = self.host.get(name) else { return Ok(None) };
+        let tensor = to_torch(tensor)?.f_to_device(self.device)?;
+        self.uploaded.borrow_mut().push((name.to_string(), tensor.shallow_clone()));
+        Ok(Some(tensor))
     }
 
     /// A tensor of f32 from host memory.
@@ -74,6 +87,11 @@ impl Operands<'_> {
     pub(super) fn scratch(&self, size: &[i64]) -> Result<Torch, TchError> {
         Torch::f_empty(size, (Kind::Float, self.device))
     }
+}
+
+/// A tensor of ours as one of libtorch's in host memory.
+pub(super) fn to_torch(tensor: &Tensor) -> Result<Torch, TchError> {
+    Torch::f_from_data_size(tensor.bytes(), &sizes(tensor.shape()), kind_of(tensor.element()))
 }
 
 /// A result that no kernel has written: NaN everywhere.

@@ -184,7 +184,7 @@ impl Backend for LibTorch {
     fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
         let _no_grad = tch::no_grad_guard();
         use_threads(self.threads);
-        let operands = Operands { host: inputs, device: self.device, dtype: problem.dtype };
+        let operands = Operands::new(inputs, self.device, problem.dtype);
         let mut path = None;
         let step = match &problem.op {
             Op::Attention(spec) => attention::prepare(spec, &operands, self.kernel).map(|(step, chosen)| {
@@ -210,6 +210,7 @@ impl Backend for LibTorch {
             threads: self.threads,
             path,
             step,
+            data: operands.into_uploaded(),
             results,
         }))
     }
@@ -224,7 +225,7 @@ impl Backend for LibTorch {
     fn unstated(&self, call: Unstated, problem: &Problem, inputs: &Inputs) -> Result<Habit, BackendError> {
         let _no_grad = tch::no_grad_guard();
         use_threads(self.threads);
-        let operands = Operands { host: inputs, device: self.device, dtype: problem.dtype };
+        let operands = Operands::new(inputs, self.device, problem.dtype);
         unstated::call(call, problem, &operands)
     }
 }
@@ -236,10 +237,23 @@ struct OnDevice {
     threads: usize,
     path: Option<&'static str>,
     step: Step,
+    /// The operands on the device, by name; `step` shares their memory.
+    data: Vec<(String, Torch)>,
     results: Vec<Torch>,
 }
 
 impl Prepared for OnDevice {
+    /// Into the memory that `step` reads.
+    fn load(&mut self, data: &Inputs) -> Result<(), BackendError> {
+        let _no_grad = tch::no_grad_guard();
+        for (name, new) in data.data() {
+            for (_, own) in self.data.iter_mut().filter(|(own, _)| own == name) {
+                own.f_copy_(&convert::to_torch(new)?)?;
+            }
+        }
+        Ok(())
+    }
+
     fn run(&mut self) -> Result<(), BackendError> {
         let _no_grad = tch::no_grad_guard();
         use_threads(self.threads);

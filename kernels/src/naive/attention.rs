@@ -8,7 +8,8 @@ use crate::error::BackendError;
 use crate::op::{Attention, Mask};
 use crate::operands::{Inputs, Outputs};
 
-/// softmax(scale·q·kᵀ, capped, biased, masked)·v, one query at a time.
+/// softmax(scale·q·kᵀ, capped, biased, masked)·v, one query at a time. Scores are f64 until their
+/// distance from the largest is known: they may be beyond the range of f32.
 pub(super) fn attention<T: Element>(
     spec: &Attention,
     inputs: &Inputs,
@@ -30,24 +31,26 @@ pub(super) fn attention<T: Element>(
         let score = |j: usize| {
             let mask = mask.of(b, h, i, j)?;
             let product = dot(q.slice(s![b, h, i, ..]), k.slice(s![b, kv_head, j, ..]));
-            let score = (spec.scale as f64 * product) as f32;
-            let score = spec.softcap.map_or(score, |c| c * (score / c).tanh());
-            let score = slopes.map_or(score, |slopes| score - slopes[h] * distance(spec, i, j));
-            Some((j, score + mask)).filter(|&(_, score)| score != f32::NEG_INFINITY)
+            let score = spec.scale as f64 * product;
+            let score =
+                spec.softcap.map_or(score, |c| c as f64 * f64::from((score / c as f64) as f32).tanh());
+            let score = slopes.map_or(score, |slopes| score - slopes[h] as f64 * distance(spec, i, j));
+            Some((j, score + mask as f64)).filter(|&(_, score)| score != f64::NEG_INFINITY)
         };
-        let scores: Vec<(usize, f32)> = spec.key_range(i).filter_map(score).collect();
+        let scores: Vec<(usize, f64)> = spec.key_range(i).filter_map(score).collect();
 
-        let sink = sinks.map_or(f32::NEG_INFINITY, |sinks| sinks[h]);
+        let sink = sinks.map_or(f64::NEG_INFINITY, |sinks| sinks[h] as f64);
         let m = scores.iter().map(|&(_, score)| score).fold(sink, max);
-        if m == f32::NEG_INFINITY {
+        if m == f64::NEG_INFINITY {
             out.fill(T::from_f32(0.0));
-            lse.push(m);
+            lse.push(f32::NEG_INFINITY);
             continue;
         }
-        let mut denominator = (sink - m).exp() as f64;
+        let weight = |score: f64| ((score - m) as f32).exp() as f64;
+        let mut denominator = weight(sink);
         let mut weighted = vec![0.0; spec.v_dim];
         for (j, score) in scores {
-            let p = (score - m).exp() as f64;
+            let p = weight(score);
             denominator += p;
             for (sum, v) in weighted.iter_mut().zip(v.slice(s![b, kv_head, j, ..])) {
                 *sum += p * v.to_f32() as f64;
@@ -56,7 +59,7 @@ pub(super) fn attention<T: Element>(
         for (out, sum) in out.iter_mut().zip(weighted) {
             *out = T::from_f32((sum / denominator) as f32);
         }
-        lse.push((m as f64 + denominator.ln()) as f32);
+        lse.push((m + denominator.ln()) as f32);
     }
     if spec.lse {
         outputs.slice_mut("lse")?.copy_from_slice(&lse);
@@ -70,8 +73,8 @@ fn dot<T: Element>(a: ArrayView1<T>, b: ArrayView1<T>) -> f64 {
 
 /// |i + kv_len − q_len − j|: for ALiBi the last query always sits at the last key, whatever the
 /// alignment of the causal mask.
-fn distance(spec: &Attention, i: usize, j: usize) -> f32 {
-    (i + spec.kv_len).abs_diff(spec.q_len + j) as f32
+fn distance(spec: &Attention, i: usize, j: usize) -> f64 {
+    (i + spec.kv_len).abs_diff(spec.q_len + j) as f64
 }
 
 /// The mask that is data.

@@ -112,8 +112,8 @@ fn misshapen(name: &str, found: usize) -> BackendError {
     InputError::Shape { name: name.into(), expected: Vec::new(), found: vec![found] }.into()
 }
 
-/// The larger of two numbers, NaN if either is: `f32::max` would drop it.
-fn max(a: f32, b: f32) -> f32 {
+/// The larger of two numbers, NaN if either is: `f64::max` would drop it.
+fn max(a: f64, b: f64) -> f64 {
     if a > b || a.is_nan() { a } else { b }
 }
 
@@ -147,7 +147,7 @@ mod tests {
             (operand.name, tensor.unwrap())
         });
         let inputs = Inputs::new(&problem, tensors).unwrap();
-        let mut prepared = Naive.prepare(&problem, &inputs).unwrap();
+        let mut prepared = Naive.ready(&problem, &inputs).unwrap();
         prepared.run().unwrap();
         prepared.outputs().unwrap().iter().map(|(_, tensor)| tensor.to_f64()).collect()
     }

@@ -9,7 +9,7 @@ use crate::op::Softmax;
 use crate::operands::{Inputs, Outputs};
 
 /// exp(s·x − m)/Σ exp(s·x − m), or s·x − m − log Σ exp(s·x − m), with m the maximum of s·x along
-/// the axis.
+/// the axis. s·x and its distance from m are f64: s·x may be beyond the range of f32.
 pub(super) fn softmax<T: Element>(
     spec: &Softmax,
     inputs: &Inputs,
@@ -18,11 +18,11 @@ pub(super) fn softmax<T: Element>(
     let x = view::<T, _>(inputs, "x", spec.dims())?;
     let mut out = view_mut::<T, _>(outputs, "out", spec.dims())?;
     Zip::from(x.lanes(Axis(1))).and(out.lanes_mut(Axis(1))).for_each(|x, mut out| {
-        let scaled = || x.iter().map(|x| spec.scale * x.to_f32());
-        let m = scaled().fold(f32::NEG_INFINITY, max);
-        let denominator = sum(scaled().map(|x| (x - m).exp()));
-        for (x, out) in scaled().zip(&mut out) {
-            let shifted = x - m;
+        let scaled = || x.iter().map(|x| spec.scale as f64 * x.to_f32() as f64);
+        let m = scaled().fold(f64::NEG_INFINITY, max);
+        let shifted = || scaled().map(|x| (x - m) as f32);
+        let denominator = sum(shifted().map(f32::exp));
+        for (shifted, out) in shifted().zip(&mut out) {
             *out = T::from_f32(match spec.log {
                 false => (shifted.exp() as f64 / denominator) as f32,
                 true => (shifted as f64 - denominator.ln()) as f32,

@@ -8,6 +8,8 @@
 //! Of a cache ONNX Runtime's kernel takes the rows in use, without gaps: so does the operand here, as
 //! the model before would have left it.
 
+use std::borrow::Cow;
+
 use super::graph::{Attribute, Edge, Graph, Role};
 use crate::backend::Rounded;
 use crate::dtype::{DType, Element};
@@ -70,18 +72,19 @@ fn refusal(spec: &Attention) -> Option<&'static str> {
 }
 
 /// K or V, of which a cache has more rows than are in use.
-fn in_use(name: &str, spec: &Attention, graph: &mut Graph) -> Result<Edge, BackendError> {
+fn in_use(name: &'static str, spec: &Attention, graph: &mut Graph) -> Result<Edge, BackendError> {
     if spec.kv_rows() == spec.kv_len {
         return graph.operand(name);
     }
     let width = if name == "k" { spec.head_dim } else { spec.v_dim };
     let dtype = graph.dtype;
-    graph.known(Role::Input, |operands| {
-        let shape = [spec.batch, spec.kv_heads, spec.kv_len, width];
+    let shape = [spec.batch, spec.kv_heads, spec.kv_len, width];
+    let (allocated, used) = (spec.kv_rows() * width, spec.kv_len * width);
+    graph.data(move |operands| {
         with_element!(dtype, T => {
-            let heads = operands.slice::<T>(name)?.chunks_exact(spec.kv_rows() * width);
-            let rows: Vec<T> = heads.flat_map(|head| &head[..spec.kv_len * width]).copied().collect();
-            Ok(Tensor::from_slice(&shape, &rows)?.into())
+            let heads = operands.slice::<T>(name)?.chunks_exact(allocated);
+            let rows: Vec<T> = heads.flat_map(|head| &head[..used]).copied().collect();
+            Ok(Cow::Owned(Tensor::from_slice(&shape, &rows)?))
         })
     })
 }

@@ -5,6 +5,7 @@
 //! written. A graph without operands is a sketch: the same operators, and no data.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use crate::dtype::DType;
 use crate::error::{BackendError, InputError};
@@ -99,6 +100,25 @@ impl Known<'_> {
     }
 }
 
+/// Makes an input of the model from the operands, in each load.
+type Make = Box<dyn for<'i> Fn(&'i Inputs) -> Result<Cow<'i, Tensor>, BackendError>>;
+
+/// An input of the model that is new in every call.
+pub(super) struct Loaded {
+    pub(super) edge: Edge,
+    pub(super) make: Make,
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded").field("edge", &self.edge).finish_non_exhaustive()
+    }
+}
+
+/// What a graph is made of: the tensors known before the run, those of them that are loaded anew, and the
+/// nodes.
+pub(super) type Parts<'a> = (Vec<Known<'a>>, Vec<Loaded>, Vec<Node>);
+
 /// A graph under construction.
 #[derive(Debug)]
 pub(super) struct Graph<'a> {
@@ -107,6 +127,7 @@ pub(super) struct Graph<'a> {
     /// The operands; none in a sketch.
     operands: Option<&'a Inputs>,
     known: Vec<Known<'a>>,
+    loaded: Vec<Loaded>,
     nodes: Vec<Node>,
     /// For each edge, whether it is known when the session is made.
     is_constant: Vec<bool>,
@@ -120,12 +141,29 @@ impl<'a> Graph<'a> {
 
     /// An empty graph without data.
     pub(super) fn sketch(dtype: DType) -> Self {
-        Graph { dtype, operands: None, known: Vec::new(), nodes: Vec::new(), is_constant: Vec::new() }
+        Graph {
+            dtype,
+            operands: None,
+            known: Vec::new(),
+            loaded: Vec::new(),
+            nodes: Vec::new(),
+            is_constant: Vec::new(),
+        }
     }
 
-    /// An operand of the problem, bound as it is.
-    pub(super) fn operand(&mut self, name: &str) -> Result<Edge, BackendError> {
-        self.known(Role::Input, |operands| operand(operands, name))
+    /// A data operand of the problem as it is.
+    pub(super) fn operand(&mut self, name: &'static str) -> Result<Edge, BackendError> {
+        self.data(move |operands| Ok(Cow::Borrowed(tensor(operands, name)?)))
+    }
+
+    /// An input of the model that is made of data operands, as a copy and nothing more.
+    pub(super) fn data(
+        &mut self,
+        make: impl for<'i> Fn(&'i Inputs) -> Result<Cow<'i, Tensor>, BackendError> + 'static,
+    ) -> Result<Edge, BackendError> {
+        let edge = self.known(Role::Input, |operands| Ok(Values::Tensor(make(operands)?)))?;
+        self.loaded.push(Loaded { edge, make: Box::new(make) });
+        Ok(edge)
     }
 
     /// An operand that is a weight in a model.
@@ -242,9 +280,9 @@ impl<'a> Graph<'a> {
         format!("{composed}{}", operators.join(", "))
     }
 
-    /// The tensors known before the run, and the nodes.
-    pub(super) fn into_parts(self) -> (Vec<Known<'a>>, Vec<Node>) {
-        (self.known, self.nodes)
+    /// What it is made of.
+    pub(super) fn into_parts(self) -> Parts<'a> {
+        (self.known, self.loaded, self.nodes)
     }
 
     fn edge(&mut self, is_constant: bool) -> Edge {
@@ -254,8 +292,11 @@ impl<'a> Graph<'a> {
 }
 
 fn operand<'a>(operands: &'a Inputs, name: &str) -> Result<Values<'a>, BackendError> {
-    let tensor = operands.get(name).ok_or_else(|| InputError::Missing { name: name.into() })?;
-    Ok(Values::Tensor(Cow::Borrowed(tensor)))
+    Ok(Values::Tensor(Cow::Borrowed(tensor(operands, name)?)))
+}
+
+fn tensor<'a>(operands: &'a Inputs, name: &str) -> Result<&'a Tensor, BackendError> {
+    Ok(operands.get(name).ok_or_else(|| InputError::Missing { name: name.into() })?)
 }
 
 #[cfg(test)]
@@ -271,7 +312,7 @@ mod tests {
         let product = graph.node("com.microsoft QuickGelu", &[x, weight], &[]);
         graph.round(product);
         assert_eq!(graph.path(), "composed: Cast, com.microsoft QuickGelu, Cast");
-        let (known, nodes) = graph.into_parts();
+        let (known, _, nodes) = graph.into_parts();
         assert!(known.is_empty(), "a sketch holds no data");
         assert_eq!(nodes.len(), 4);
         assert_eq!(nodes[2].operator_and_domain(), ("QuickGelu", "com.microsoft"));

@@ -176,6 +176,7 @@ impl Backend for OnnxRuntime {
         let mut graph = Graph::new(problem.dtype, inputs);
         let Some(output) = unstated::write(call, problem, &mut graph)? else { return Ok(Habit::Absent) };
         let mut bound = self.bind(problem, graph, &[output])?;
+        bound.load(inputs)?;
         bound.run()?;
         Ok(Habit::Results(Outputs::new(problem, bound.download(&problem.results())?)?))
     }
@@ -188,6 +189,10 @@ struct InSession {
 }
 
 impl Prepared for InSession {
+    fn load(&mut self, data: &Inputs) -> Result<(), BackendError> {
+        self.bound.load(data)
+    }
+
     fn run(&mut self) -> Result<(), BackendError> {
         self.bound.run()
     }

@@ -12,10 +12,11 @@ use ort::session::builder::SessionBuilder;
 use ort::session::{IoBinding, Session};
 use ort::value::{DynTensor, Outlet, PrimitiveTensorElementType, Tensor as OrtTensor};
 
-use super::graph::{Attribute, Edge, Graph, Known, Node, Role, Values};
+use super::graph::{Attribute, Edge, Graph, Known, Loaded, Node, Role, Values};
 use crate::dtype::{DType, ElementType};
 use crate::error::BackendError;
 use crate::op::Operand;
+use crate::operands::Inputs;
 use crate::problem::Problem;
 use crate::tensor::Tensor;
 
@@ -89,6 +90,8 @@ fn options(environment: &Environment, threads: usize) -> ort::Result<SessionBuil
 pub(super) struct Bound {
     model: Arc<Model>,
     binding: IoBinding,
+    /// The inputs that are loaded anew, with the memory that is bound to them.
+    loaded: Vec<(Loaded, DynTensor)>,
     scratch: Vec<DynTensor>,
     results: Vec<DynTensor>,
 }
@@ -104,7 +107,7 @@ impl Bound {
         graph: Graph,
         outputs: &[Edge],
     ) -> Result<Self, BackendError> {
-        let (known, nodes) = graph.into_parts();
+        let (known, loaded, nodes) = graph.into_parts();
         let (mut initializers, mut inputs, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
         for known in known {
             match known.role {
@@ -142,7 +145,27 @@ impl Bound {
         }
         let values = |named: Vec<(String, DynTensor)>| named.into_iter().map(|(_, value)| value).collect();
         let scratch = values(inputs.split_off(is_scratch));
-        Ok(Bound { model, binding, scratch, results: values(results) })
+        let mut own = |loaded: Loaded| {
+            let at = inputs.iter().position(|(name, _)| *name == loaded.edge.name())?;
+            Some((loaded, inputs.swap_remove(at).1))
+        };
+        let loaded = loaded.into_iter().filter_map(&mut own).collect();
+        Ok(Bound { model, binding, loaded, scratch, results: values(results) })
+    }
+
+    /// Copies data operands into the memory that is bound.
+    pub(super) fn load(&mut self, data: &Inputs) -> Result<(), BackendError> {
+        for (loaded, memory) in &mut self.loaded {
+            let tensor = (loaded.make)(data)?;
+            match tensor.element() {
+                ElementType::Float(DType::F32) => copy_into(memory, tensor.as_slice::<f32>()?)?,
+                ElementType::Float(DType::F16) => copy_into(memory, tensor.as_slice::<f16>()?)?,
+                ElementType::Float(DType::BF16) => copy_into(memory, tensor.as_slice::<bf16>()?)?,
+                ElementType::I64 => copy_into(memory, tensor.as_slice::<i64>()?)?,
+                ElementType::Bool => copy_into(memory, &truths(&tensor)?)?,
+            }
+        }
+        Ok(())
     }
 
     /// Computes the results.
@@ -191,11 +214,17 @@ fn upload(values: &Values) -> Result<DynTensor, BackendError> {
         ElementType::Float(DType::F16) => copied(shape, tensor.as_slice::<f16>()?)?,
         ElementType::Float(DType::BF16) => copied(shape, tensor.as_slice::<bf16>()?)?,
         ElementType::I64 => copied(shape, tensor.as_slice::<i64>()?)?,
-        ElementType::Bool => {
-            let truths: Vec<bool> = tensor.as_slice::<u8>()?.iter().map(|&byte| byte != 0).collect();
-            copied(shape, &truths)?
-        }
+        ElementType::Bool => copied(shape, &truths(tensor)?)?,
     })
+}
+
+fn truths(tensor: &Tensor) -> Result<Vec<bool>, BackendError> {
+    Ok(tensor.as_slice::<u8>()?.iter().map(|&byte| byte != 0).collect())
+}
+
+fn copy_into<T: Number>(memory: &mut DynTensor, data: &[T]) -> ort::Result<()> {
+    memory.try_extract_tensor_mut::<T>()?.1.copy_from_slice(data);
+    Ok(())
 }
 
 /// A tensor in memory of ONNX Runtime's own, aligned as it wants.

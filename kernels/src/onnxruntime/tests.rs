@@ -106,7 +106,7 @@ fn copies_share_a_session() {
     let operands = [filled(1, 1), filled(2, 1), filled(3, 3)];
     let mut copies = Vec::new();
     for (operands, sharing) in operands.iter().zip([1, 2, 1]) {
-        copies.push(backend.prepare(&problem, operands).unwrap());
+        copies.push(backend.ready(&problem, operands).unwrap());
         assert_eq!(users(), sharing);
     }
     copies.iter_mut().for_each(|copy| copy.run().unwrap());

@@ -4,10 +4,11 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use super::{Family, Operand, Spec};
+use super::{Family, Kind, Operand, Spec, Work};
 use crate::dtype::{DType, ElementType};
 use crate::error::{ParseError, ShapeError};
 use crate::fields::{FieldWriter, Fields};
+use crate::operands::Inputs;
 
 /// Which keys a query may see by position.
 ///
@@ -282,6 +283,56 @@ impl Attention {
         start as usize..end.clamp(start, self.kv_len as i64) as usize
     }
 
+    /// The work for these inputs: FLOPs of the pairs that position, mask and lengths leave visible, and
+    /// bytes of the rows of K and V that at least one query sees, each once.
+    pub(crate) fn visible_work(&self, dtype: DType, inputs: &Inputs) -> Work {
+        let mask = inputs.get("mask").filter(|mask| !mask.is_empty()).map(|mask| mask.to_f64());
+        let lengths = inputs.get("lengths").map(|lengths| lengths.to_f64());
+        let axes = match self.mask {
+            Mask::Boolean(axes) | Mask::Additive(axes) => axes,
+            Mask::None | Mask::Padding => MaskAxes { batch: false, heads: false, queries: false },
+        };
+        let hidden = if matches!(self.mask, Mask::Boolean(_)) { 0.0 } else { f64::NEG_INFINITY };
+        // Batches and heads that share a mask see the same.
+        let by_batch = self.mask == Mask::Padding || axes.batch;
+        let batches = if by_batch { self.batch } else { self.batch.min(1) };
+        let heads = if axes.heads { self.q_heads } else { self.q_heads.min(1) };
+        let (mut pairs, mut rows) = (0u64, 0u64);
+        for b in 0..batches {
+            let mut seen = vec![vec![false; self.kv_len]; if axes.heads { self.kv_heads } else { 1 }];
+            for h in 0..heads {
+                let seen = &mut seen[if axes.heads { h / self.group() } else { 0 }];
+                for i in 0..self.q_len {
+                    let mut range = self.key_range(i);
+                    if let Some(lengths) = &lengths {
+                        range.end = range.end.min(lengths[b].max(0.0) as usize).max(range.start);
+                    }
+                    if mask.is_none() {
+                        pairs += range.len() as u64;
+                        seen[range].fill(true);
+                        continue;
+                    }
+                    let row = mask.as_ref().map(|mask| &mask[self.mask_row(axes, b, h, i)..][..self.kv_len]);
+                    for j in range {
+                        if row.is_none_or(|row| row[j] != hidden) {
+                            pairs += 1;
+                            seen[j] = true;
+                        }
+                    }
+                }
+            }
+            rows += seen.iter().flatten().map(|&seen| u64::from(seen)).sum::<u64>();
+        }
+        let repeats = |shared: bool, all: usize| if shared { all as u64 } else { 1 };
+        let batch_repeats = repeats(!by_batch, self.batch);
+        pairs *= batch_repeats * repeats(!axes.heads, self.q_heads);
+        rows *= batch_repeats * repeats(!axes.heads, self.kv_heads);
+        let columns = (self.head_dim + self.v_dim) as u64;
+        let all = self.bytes(dtype);
+        let unseen = (self.batch * self.kv_heads * self.kv_len) as u64 - rows;
+        Work { flops: 2 * columns * pairs, bytes: all - unseen * columns * dtype.size() as u64 }
+    }
+
     /// Dimensions of the mask operand.
     pub fn mask_shape(&self, axes: MaskAxes) -> [usize; 4] {
         let full = |full: bool, n: usize| if full { n } else { 1 };
@@ -337,25 +388,23 @@ impl Spec for Attention {
         ];
         match self.mask {
             Mask::None => {}
-            Mask::Boolean(axes) => operands.push(Operand {
-                name: "mask",
-                element: ElementType::Bool,
-                shape: self.mask_shape(axes).to_vec(),
-                limit: None,
-            }),
-            Mask::Additive(axes) => operands.push(Operand::float("mask", dtype, self.mask_shape(axes))),
-            Mask::Padding => operands.push(Operand {
-                name: "lengths",
-                element: ElementType::I64,
-                shape: vec![b],
-                limit: Some(self.kv_len as i64),
-            }),
+            Mask::Boolean(axes) => {
+                let shape = self.mask_shape(axes);
+                operands.push(Operand::new("mask", Kind::Mask, ElementType::Bool, shape));
+            }
+            Mask::Additive(axes) => {
+                operands.push(Operand::float("mask", dtype, self.mask_shape(axes)).of(Kind::Mask));
+            }
+            Mask::Padding => {
+                let lengths = Operand::new("lengths", Kind::Lengths, ElementType::I64, [b]);
+                operands.push(lengths.at_most(self.kv_len as i64));
+            }
         }
         if self.alibi {
-            operands.push(Operand::float("slopes", DType::F32, [self.q_heads]));
+            operands.push(Operand::float("slopes", DType::F32, [self.q_heads]).of(Kind::Slopes));
         }
         if self.sinks {
-            operands.push(Operand::float("sinks", DType::F32, [self.q_heads]));
+            operands.push(Operand::float("sinks", DType::F32, [self.q_heads]).of(Kind::Bias));
         }
         operands
     }

@@ -6,10 +6,18 @@
 //!
 //! All tensors are dense and row-major. NaN in an input propagates to every output that depends
 //! on it.
+//!
+//! # Range
+//!
+//! Results are those of the formula over the real numbers, rounded once to the storage type. That an
+//! intermediate value leaves the range of f32 is no excuse: the squares of a norm of numbers near 10³⁰,
+//! a score of 10⁴⁰, s·x in a softmax. A kernel has to compute such a result where the result itself is
+//! in range, and gives ±∞ only where the result is beyond the largest number of its type.
 
 pub mod activation;
 pub mod attention;
 pub mod norm;
+pub mod operand;
 pub mod rope;
 pub mod softmax;
 
@@ -18,13 +26,13 @@ use std::fmt;
 pub use activation::{Activation, Glu, GluLayout, Unary};
 pub use attention::{Attention, Causal, Mask};
 pub use norm::{BatchNorm, BatchNormMode, GroupNorm, InstanceNorm, LayerNorm, RmsNorm};
+pub use operand::{Binding, Kind, Operand};
 pub use rope::{Rope, RopeScaling, RopeStyle};
 pub use softmax::Softmax;
 
-use crate::dtype::{DType, ElementType};
+use crate::dtype::DType;
 use crate::error::{ParseError, ShapeError};
 use crate::fields::{FieldWriter, Fields};
-use crate::tensor::Tensor;
 
 /// A family of operations: one file in each backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,48 +56,6 @@ crate::named_enum!(Family, "family", {
     Family::Activation => "activation",
     Family::Rope => "rope",
 });
-
-/// One named tensor of an operation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Operand {
-    /// Its name in OPS: `x`, `q`, `weight`, `positions` …
-    pub name: &'static str,
-    /// Its element type.
-    pub element: ElementType,
-    /// Its dimensions.
-    pub shape: Vec<usize>,
-    /// The largest integer it may hold, for lengths.
-    pub limit: Option<i64>,
-}
-
-impl Operand {
-    /// A floating-point operand.
-    pub fn float(name: &'static str, dtype: DType, shape: impl Into<Vec<usize>>) -> Self {
-        Operand { name, element: ElementType::Float(dtype), shape: shape.into(), limit: None }
-    }
-
-    /// The number of elements.
-    pub fn len(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    /// Whether there are no elements.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The size in bytes.
-    pub fn bytes(&self) -> u64 {
-        (self.len() * self.element.size()) as u64
-    }
-
-    /// A tensor for this result that no kernel has written: every number is NaN.
-    pub fn unwritten(&self) -> Tensor {
-        let mut tensor = Tensor::zeros(self.element, &self.shape);
-        tensor.poison();
-        tensor
-    }
-}
 
 /// The most elements that a tensor may have: more than any machine holds, and few enough that no
 /// count of elements or bytes leaves 64 bits.
@@ -145,6 +111,18 @@ pub trait Spec: fmt::Debug {
     /// A [`ShapeError`] of this operation.
     fn error(&self, message: String) -> ShapeError {
         ShapeError { op: self.name(), message }
+    }
+
+    /// Checks that an eps is finite and not negative.
+    ///
+    /// # Errors
+    /// [`ShapeError`] naming it.
+    fn check_eps(&self, eps: f32) -> Result<(), ShapeError> {
+        if eps.is_finite() && eps >= 0.0 {
+            Ok(())
+        } else {
+            Err(self.error(format!("eps={eps} must be finite and not negative")))
+        }
     }
 
     /// Checks that a parameter is finite and greater than zero.

@@ -1,9 +1,10 @@
 //! Normalizations: layer, rms, batch, group and instance.
 //!
 //! Variances are biased (divided by n), and eps stands inside the root, except where a field
-//! says otherwise. A row of zero variance gives exactly its bias.
+//! says otherwise. A row of zero variance gives its bias; exactly so is a property that a kernel may
+//! have, and no part of the promise.
 
-use super::{Family, Operand, Spec};
+use super::{Family, Kind, Operand, Spec};
 use crate::dtype::DType;
 use crate::error::{ParseError, ShapeError};
 use crate::fields::{Dims, FieldWriter, Fields};
@@ -32,8 +33,8 @@ impl Affine {
     }
 
     fn operands(self, dtype: DType, shape: &[usize]) -> impl Iterator<Item = Operand> {
-        let weight = self.weight.then(|| Operand::float("weight", dtype, shape));
-        let bias = self.bias.then(|| Operand::float("bias", dtype, shape));
+        let weight = self.weight.then(|| Operand::float("weight", dtype, shape).of(Kind::Weight));
+        let bias = self.bias.then(|| Operand::float("bias", dtype, shape).of(Kind::Bias));
         weight.into_iter().chain(bias)
     }
 
@@ -54,7 +55,7 @@ pub struct LayerNorm {
     pub axes: usize,
     /// The affine operands.
     pub affine: Affine,
-    /// Added to the variance.
+    /// Added to the variance; not negative. With 0 a group of equal numbers has no result.
     pub eps: f32,
 }
 
@@ -85,7 +86,7 @@ impl Spec for LayerNorm {
         if self.axes == 0 || self.axes > self.shape.len() {
             return Err(self.error(format!("axes={} of shape {:?}", self.axes, self.shape)));
         }
-        self.check_positive("eps", self.eps)
+        self.check_eps(self.eps)
     }
 
     fn operands(&self, dtype: DType) -> Vec<Operand> {
@@ -123,7 +124,7 @@ pub struct RmsNorm {
     pub weight: bool,
     /// Added to the weight: 0 in Llama, 1 in Gemma.
     pub weight_offset: f32,
-    /// Added to the mean square.
+    /// Added to the mean square; not negative.
     pub eps: f32,
     /// Whether the normalized value is rounded to the storage type before the weight (Llama's
     /// reference code does so).
@@ -165,12 +166,18 @@ impl Spec for RmsNorm {
         if !self.weight_offset.is_finite() {
             return Err(self.error(format!("weight_offset={} must be finite", self.weight_offset)));
         }
-        self.check_positive("eps", self.eps)
+        if !self.weight && self.weight_offset != 0.0 {
+            return Err(self.error(format!(
+                "weight_offset={} has no weight to be added to: expected weight=true",
+                self.weight_offset
+            )));
+        }
+        self.check_eps(self.eps)
     }
 
     fn operands(&self, dtype: DType) -> Vec<Operand> {
         let width = self.shape.last().copied().unwrap_or(1);
-        let weight = self.weight.then(|| Operand::float("weight", dtype, [width]));
+        let weight = self.weight.then(|| Operand::float("weight", dtype, [width]).of(Kind::Weight));
         std::iter::once(Operand::float("x", dtype, self.shape.clone())).chain(weight).collect()
     }
 
@@ -220,7 +227,7 @@ pub struct BatchNorm {
     pub mode: BatchNormMode,
     /// The affine operands.
     pub affine: Affine,
-    /// Added to the variance.
+    /// Added to the variance; not negative. With 0 a group of equal numbers has no result.
     pub eps: f32,
     /// Weight of the new statistics.
     pub momentum: f32,
@@ -262,17 +269,15 @@ impl Spec for BatchNorm {
         if self.mode == BatchNormMode::Train && n * spatial < 2 {
             return Err(self.error("training needs more than one value per channel".into()));
         }
-        self.check_positive("eps", self.eps)
+        self.check_eps(self.eps)
     }
 
     fn operands(&self, dtype: DType) -> Vec<Operand> {
         let channels = [self.shape[1]];
+        let running = |name, kind| Operand::float(name, dtype, channels).of(kind);
         std::iter::once(Operand::float("x", dtype, self.shape.clone()))
             .chain(self.affine.operands(dtype, &channels))
-            .chain([
-                Operand::float("running_mean", dtype, channels),
-                Operand::float("running_var", dtype, channels),
-            ])
+            .chain([running("running_mean", Kind::Bias), running("running_var", Kind::Variance)])
             .collect()
     }
 
@@ -310,7 +315,7 @@ pub struct GroupNorm {
     pub groups: usize,
     /// The affine operands.
     pub affine: Affine,
-    /// Added to the variance.
+    /// Added to the variance; not negative. With 0 a group of equal numbers has no result.
     pub eps: f32,
 }
 
@@ -343,7 +348,7 @@ impl Spec for GroupNorm {
                 self.error(format!("groups={} does not divide {} channels", self.groups, self.shape[1]))
             );
         }
-        self.check_positive("eps", self.eps)
+        self.check_eps(self.eps)
     }
 
     fn operands(&self, dtype: DType) -> Vec<Operand> {
@@ -374,7 +379,7 @@ pub struct InstanceNorm {
     pub shape: Vec<usize>,
     /// The affine operands.
     pub affine: Affine,
-    /// Added to the variance.
+    /// Added to the variance; not negative. With 0 a group of equal numbers has no result.
     pub eps: f32,
 }
 
@@ -401,7 +406,7 @@ impl Spec for InstanceNorm {
 
     fn check(&self) -> Result<(), ShapeError> {
         check_channels(self, &self.shape)?;
-        self.check_positive("eps", self.eps)
+        self.check_eps(self.eps)
     }
 
     fn operands(&self, dtype: DType) -> Vec<Operand> {

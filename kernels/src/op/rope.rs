@@ -4,7 +4,7 @@ use std::f64::consts::PI;
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Family, Operand, Spec};
+use super::{Family, Kind, Operand, Spec};
 use crate::dtype::{DType, ElementType};
 use crate::error::{ParseError, ShapeError};
 use crate::fields::{FieldWriter, Fields};
@@ -290,12 +290,15 @@ impl Spec for Rope {
 
     fn operands(&self, dtype: DType) -> Vec<Operand> {
         let positions = if self.batched_positions { vec![self.batch, self.len] } else { vec![self.len] };
+        let positions = Operand::new("positions", Kind::Positions, ElementType::I64, positions);
         let mut operands = vec![
             Operand::float("x", dtype, [self.batch, self.heads, self.len, self.head_dim]),
-            Operand { name: "positions", element: ElementType::I64, shape: positions, limit: None },
+            // A table that is built in every call is built from positions that are new in every call.
+            if self.tables == RopeTables::Timed { positions.loaded() } else { positions },
         ];
         if self.freq_factors {
-            operands.push(Operand::float("freq_factors", DType::F32, [self.rotary_dim / 2]));
+            let factors = Operand::float("freq_factors", DType::F32, [self.rotary_dim / 2]);
+            operands.push(factors.of(Kind::FrequencyFactors));
         }
         operands
     }

@@ -7,6 +7,8 @@ use std::hint::black_box;
 
 use super::isa::Isa;
 use super::lanes::{Kernel, Lanes};
+use super::pairs::Pairs;
+use super::tiles::{BLOCK, Chunk, TILE, Tiles};
 
 /// Independent chains of FMA: twice what two pipes with a latency of four cycles need, and few
 /// enough for sixteen registers together with the two factors.
@@ -43,6 +45,43 @@ impl Kernel for Fma {
         }
         black_box(lanes.reduce_add(sum));
     }
+}
+
+/// Whether this processor has instructions for products of bf16.
+pub fn has_bf16() -> bool {
+    Tiles::detect().is_some() || Pairs::detect().is_some()
+}
+
+/// Multiplies small matrices of bf16 that stay in the first cache, by AMX or else AVX512-BF16, as our
+/// attention does. Returns the floating-point operations executed: 0 where there is neither.
+pub fn bf16(products: u64) -> u64 {
+    // Words of two bf16 ones.
+    let one = f32::from_bits(0x3f80_3f80);
+    if let Some(tiles) = Tiles::detect() {
+        // 32×32 sums over chunks of 32 bf16: 8 chunks are 32 KB of operands.
+        const CHUNKS: usize = 8;
+        let session = tiles.session();
+        let a = vec![one; BLOCK * TILE * CHUNKS];
+        let b = vec![one; BLOCK * TILE * CHUNKS];
+        let chunks: Vec<Chunk> = (0..CHUNKS).map(|i| Chunk { a: i * TILE, b: i * TILE * BLOCK }).collect();
+        let mut c = vec![0.0; BLOCK * BLOCK];
+        for _ in 0..products {
+            session.multiply(black_box(&a), TILE * CHUNKS, black_box(&b), &chunks, black_box(&mut c));
+        }
+        return products * (2 * BLOCK * BLOCK * 2 * TILE * CHUNKS) as u64;
+    }
+    let Some(pairs) = Pairs::detect() else { return 0 };
+    // 64 keys of 64 bf16 against three vectors of queries.
+    const KEYS: usize = 64;
+    const DEPTH: usize = 64;
+    const VECTORS: usize = 3;
+    let k = vec![0x3f80_u16; KEYS * DEPTH];
+    let q = vec![one; DEPTH / 2 * VECTORS * 16];
+    let mut s = vec![0.0; KEYS * VECTORS * 16];
+    for _ in 0..products {
+        pairs.scores::<VECTORS>(black_box(&k), DEPTH, black_box(&q), black_box(&mut s));
+    }
+    products * (2 * KEYS * DEPTH * VECTORS * 16) as u64
 }
 
 /// Reads every element once and returns their sum (of all whole blocks of eight vectors), which

@@ -163,9 +163,31 @@ pub(super) fn prepare<T: Element>(
         let (x, out) = (inputs.slice::<T>("x")?, outputs.slice_mut::<T>("out")?);
         if !out.is_empty() {
             engine.softmax(form, dims, x, out);
+            if form.scale.abs() > 1.0 {
+                beyond_range(form, dims, x, out);
+            }
         }
         Ok(())
     }))
+}
+
+/// Computes again, in f64, the rows whose s·x left the range of f32. Their maximum was ±∞, which makes
+/// every element NaN, so one element tells; rows that hold a NaN are found too, and come out the same.
+fn beyond_range<T: Element>(form: Form, (outer, len, inner): (usize, usize, usize), x: &[T], out: &mut [T]) {
+    let starts = (0..outer).flat_map(|o| (0..inner).map(move |i| o * len * inner + i));
+    for start in starts {
+        if !out[start].to_f32().is_nan() {
+            continue;
+        }
+        let row =
+            || x[start..].iter().step_by(inner).take(len).map(|x| form.scale as f64 * x.to_f32() as f64);
+        let max = row().fold(f64::NEG_INFINITY, |max, t| if t > max || t.is_nan() { t } else { max });
+        let sum: f64 = row().map(|t| (t - max).exp()).sum();
+        for (out, t) in out[start..].iter_mut().step_by(inner).zip(row()) {
+            let y = if form.log { (t - max) - sum.ln() } else { (t - max).exp() / sum };
+            *out = T::from_f32(y as f32);
+        }
+    }
 }
 
 impl Engine {

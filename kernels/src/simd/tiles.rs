@@ -33,6 +33,7 @@ pub struct Chunk {
 mod machine {
     use std::arch::asm;
     use std::arch::x86_64::__cpuid_count;
+    use std::cell::Cell;
     use std::marker::PhantomData;
     use std::sync::LazyLock;
 
@@ -61,7 +62,8 @@ mod machine {
             DETECTED.then_some(Tiles(()))
         }
 
-        /// Sets up the tiles of this thread.
+        /// Sets up the tiles of this thread. Sessions of one thread may overlap: the tiles are released
+        /// when the last of them ends.
         pub fn session(self) -> Session {
             /// What `ldtilecfg` reads: eight tiles of sixteen rows of 64 bytes.
             #[repr(C, align(64))]
@@ -79,10 +81,17 @@ mod machine {
                 row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
                 rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
             };
-            // SAFETY: the token proves AMX; 64 bytes are readable.
+            SESSIONS.set(SESSIONS.get() + 1);
+            // SAFETY: the token proves AMX; 64 bytes are readable. Where the tiles are set up already, they
+            // are set up the same way again; no product is under way on this thread.
             unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack, preserves_flags)) };
             Session(PhantomData)
         }
+    }
+
+    thread_local! {
+        /// Sessions of this thread that are open.
+        static SESSIONS: Cell<usize> = const { Cell::new(0) };
     }
 
     /// The tiles of this thread while they are set up. It stays on its thread.
@@ -91,8 +100,12 @@ mod machine {
 
     impl Drop for Session {
         fn drop(&mut self) {
-            // SAFETY: a session exists only where AMX does. Nothing else uses the tiles.
-            unsafe { asm!("tilerelease", options(nostack, preserves_flags)) };
+            let others = SESSIONS.get() - 1;
+            SESSIONS.set(others);
+            if others == 0 {
+                // SAFETY: a session exists only where AMX does. No other session of this thread is open.
+                unsafe { asm!("tilerelease", options(nostack, preserves_flags)) };
+            }
         }
     }
 

@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub use render::grids;
 
-use crate::bootstrap::ratio_of_medians;
+use crate::bootstrap::{kept, ratio_of_medians};
 use crate::environment::Environment;
-use crate::record::{Record, RowKey};
+use crate::record::{Record, RowKey, Setting};
 use crate::sample::SampleRow;
 use crate::speed::{Ratio, median_ratio};
 use crate::status::Status;
@@ -112,6 +112,42 @@ pub struct NothingInCommon {
     pub warnings: Vec<String>,
 }
 
+/// Two record sets that were timed on different machines.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "they were timed on different machines ({}; {}), and times of two machines say nothing about two \
+     revisions: run both on one machine, or `touchstone gate --base REV` there",
+    words(old),
+    words(new)
+)]
+pub struct NotOneMachine {
+    /// Machines of the old set.
+    pub old: BTreeSet<String>,
+    /// Machines of the new set.
+    pub new: BTreeSet<String>,
+}
+
+fn words(machines: &BTreeSet<String>) -> String {
+    machines.iter().cloned().collect::<Vec<_>>().join(" and ")
+}
+
+/// Why two record sets cannot be compared.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DiffError {
+    /// They have no row in common.
+    #[error(transparent)]
+    NothingInCommon(#[from] NothingInCommon),
+    /// They are of different machines.
+    #[error(transparent)]
+    NotOneMachine(#[from] NotOneMachine),
+}
+
+/// The machines of the timed rows, as far as they are known.
+fn machines_of(side: Side<'_>) -> BTreeSet<String> {
+    let timed = side.records.iter().filter(|record| record.is_timed() && !record.machine.is_empty());
+    timed.map(|record| record.machine.clone()).collect()
+}
+
 fn list(warnings: &[String]) -> String {
     warnings.iter().map(|warning| format!("; {warning}")).collect()
 }
@@ -119,16 +155,21 @@ fn list(warnings: &[String]) -> String {
 /// Compares two record sets, row by row.
 ///
 /// # Errors
-/// The sets have no row in common: there is nothing to compare.
-pub fn diff(old: Side<'_>, new: Side<'_>) -> Result<Diff, NothingInCommon> {
-    let old_rows: HashMap<RowKey, &Record> = old.records.iter().map(|r| (r.key(), r)).collect();
+/// The sets have no row in common, or were timed on different machines: there is nothing to compare.
+pub fn diff(old: Side<'_>, new: Side<'_>) -> Result<Diff, DiffError> {
+    let old_rows: HashMap<(RowKey, Setting), &Record> =
+        old.records.iter().map(|r| ((r.key(), r.setting()), r)).collect();
+    let machines = (machines_of(old), machines_of(new));
+    if !machines.0.is_empty() && !machines.1.is_empty() && machines.0.is_disjoint(&machines.1) {
+        return Err(NotOneMachine { old: machines.0, new: machines.1 }.into());
+    }
     let old_samples = by_row(old);
     let new_samples = by_row(new);
     let mut out = Diff { warnings: conditions::differences(old, new), ..Diff::default() };
     let mut groups: BTreeMap<(&str, &str, u32, &str), Vec<Ratio>> = BTreeMap::new();
     for row in new.records {
         let key = row.key();
-        let Some(before) = old_rows.get(&key) else {
+        let Some(before) = old_rows.get(&(key.clone(), row.setting())) else {
             out.only_new += 1;
             continue;
         };
@@ -158,9 +199,9 @@ pub fn diff(old: Side<'_>, new: Side<'_>) -> Result<Diff, NothingInCommon> {
     }
     if out.only_new == new.records.len() {
         let (old, new) = (old.records.len(), new.records.len());
-        return Err(NothingInCommon { old, new, warnings: out.warnings });
+        return Err(NothingInCommon { old, new, warnings: out.warnings }.into());
     }
-    let new_keys: BTreeSet<_> = new.records.iter().map(Record::key).collect();
+    let new_keys: BTreeSet<_> = new.records.iter().map(|r| (r.key(), r.setting())).collect();
     out.only_old = old_rows.keys().filter(|key| !new_keys.contains(key)).count();
     out.families = groups
         .into_iter()
@@ -178,16 +219,17 @@ pub fn diff(old: Side<'_>, new: Side<'_>) -> Result<Diff, NothingInCommon> {
     Ok(out)
 }
 
-/// Times of one iteration by row. Samples of a run whose record was superseded when runs were
-/// merged do not belong to the record at hand.
+/// Times of one iteration by row, of the slices that the row's own figures are of: the undisturbed ones, or
+/// all where those are too few. Samples of a run whose record was superseded when runs were merged do not
+/// belong to the record at hand.
 fn by_row(side: Side<'_>) -> HashMap<RowKey, Vec<f64>> {
     let runs: HashMap<RowKey, &str> = side.records.iter().map(|r| (r.key(), r.run_id.as_str())).collect();
-    let mut rows: HashMap<RowKey, Vec<f64>> = HashMap::new();
+    let mut rows: HashMap<RowKey, Vec<(f64, bool)>> = HashMap::new();
     for sample in side.samples {
         let key = sample.key();
         if runs.get(&key) == Some(&sample.run_id.as_str()) {
-            rows.entry(key).or_default().push(sample.ns_per_iteration());
+            rows.entry(key).or_default().push((sample.ns_per_iteration(), sample.clean));
         }
     }
-    rows
+    rows.into_iter().map(|(key, slices)| (key, kept(slices))).collect()
 }

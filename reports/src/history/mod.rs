@@ -19,7 +19,8 @@
 //! # What is a change
 //!
 //! [`divisive`] says where and how it is tested. The logarithms of a series are searched, so that a
-//! change is a factor. Changes below a size that somebody cares for are left out after the search.
+//! change is a factor. After the search the smallest change is taken back, and its two segments become
+//! one, until none is below the size that is asked for: four steps of 1.9 % are then a change of 7.8 %.
 
 pub mod divisive;
 mod export;
@@ -35,12 +36,12 @@ pub use render::{changes as changes_grid, series as series_grid};
 use crate::bootstrap::median;
 use crate::record::{Record, RowKey};
 
-/// The records of a run, and the processor they were made on; empty if nobody knows.
+/// The records of a run, and the machine they were made on; empty if that is unknown.
 #[derive(Clone, Debug, Default)]
 pub struct Run {
     /// Its records.
     pub records: Vec<Record>,
-    /// See [`crate::Machine::cpu`].
+    /// See [`crate::Machine::identity`], with the device's name where there is one.
     pub processor: String,
 }
 
@@ -51,6 +52,8 @@ pub struct Subject {
     pub key: RowKey,
     /// See [`Record::isa`].
     pub isa: String,
+    /// See [`Record::method`].
+    pub clock: String,
     /// See [`Run::processor`].
     pub processor: String,
 }
@@ -154,7 +157,22 @@ impl Series {
         let values = self.values();
         let logarithms: Vec<f64> = values.iter().map(|value| value.ln()).collect();
         // The same case has the same permutations whatever is beside it.
-        let splits = changes(&logarithms, search.level, search.seed);
+        let mut splits = changes(&logarithms, search.level, search.seed);
+        // Small steps in one direction add up: the smallest is taken back first, and its two segments are
+        // one, so that what is left is compared over longer stretches.
+        let step = |splits: &[divisive::Split], i: usize| {
+            let from = if i == 0 { 0 } else { splits[i - 1].at };
+            let to = splits.get(i + 1).map_or(values.len(), |split| split.at);
+            let at = splits[i].at;
+            let of = |range: &[f64]| median(range.iter().copied());
+            (of(&values[at..to]) / of(&values[from..at])).ln().abs()
+        };
+        while let Some((i, size)) =
+            (0..splits.len()).map(|i| (i, step(&splits, i))).min_by(|a, b| a.1.total_cmp(&b.1))
+            && size < search.smallest.ln_1p()
+        {
+            splits.remove(i);
+        }
         let bounds: Vec<usize> =
             std::iter::once(0).chain(splits.iter().map(|s| s.at)).chain([values.len()]).collect();
         let times: Vec<f64> = self.points.iter().map(|point| point.median_ns as f64).collect();
@@ -166,7 +184,7 @@ impl Series {
             after_ns: of(&times, bounds[1], bounds[2]),
             factor: of(&values, bounds[1], bounds[2]) / of(&values, bounds[0], bounds[1]),
         });
-        self.changes = found.filter(|change| change.factor.ln().abs() >= search.smallest.ln_1p()).collect();
+        self.changes = found.collect();
     }
 }
 
@@ -181,8 +199,15 @@ impl History {
                 let Some(median_ns) = record.median_ns else { continue };
                 let name = (run.processor.clone(), record.run_id.clone());
                 let canary = canaries.get(&name).filter(|_| record.device == "cpu");
-                let subject =
-                    Subject { key: record.key(), isa: record.isa.clone(), processor: run.processor.clone() };
+                let subject = Subject {
+                    key: record.key(),
+                    isa: record.isa.clone(),
+                    clock: record.method.clone(),
+                    processor: match record.device_name.as_str() {
+                        "" => run.processor.clone(),
+                        device => format!("{}, {device}", run.processor),
+                    },
+                };
                 all.entry(subject).or_default().push(point(record, median_ns, canary.map(|c| c.ns)));
             }
         }
@@ -270,6 +295,7 @@ fn canary_series(canaries: &BTreeMap<(String, String), Canary<'_>>, search: Sear
             cache: String::new(),
         },
         isa: String::new(),
+        clock: String::new(),
         processor: processor.to_owned(),
     };
     points.into_iter().map(|(processor, points)| series(subject(processor), points, search)).collect()

@@ -67,7 +67,7 @@ pub enum StoreError {
     /// The last row stops in the middle, as a crash or a full disk leaves it.
     #[error(
         "{}:{line}: truncated row, {found} of {expected} columns and no line end; \
-         remove it, or resume the run to measure it again",
+         resume the run, which removes it and measures it again",
         path.display()
     )]
     Truncated {
@@ -79,6 +79,26 @@ pub enum StoreError {
         expected: usize,
         /// Columns it has.
         found: usize,
+    },
+    /// A quote opens a cell that does not end, and whole rows follow.
+    #[error(
+        "{}:{line}: a quote opens a cell that does not end, and {rows} more rows follow it: nothing was \
+         removed; mend the line",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: u64,
+        /// Rows behind it.
+        rows: usize,
+    },
+    /// Another process writes into the run.
+    #[error("{}: another process writes into this run", path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
     },
     /// A row has too many or too few cells.
     #[error("{}:{line}: {found} columns, expected {expected}", path.display())]

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use error::StoreError;
-pub use read::{merge, read_records, read_samples, read_table, read_table_from};
+pub use read::{NotComparable, merge, one_machine, read_records, read_samples, read_table, read_table_from};
 pub use write::RunWriter;
 pub(crate) use write::line_of;
 

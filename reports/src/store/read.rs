@@ -1,6 +1,6 @@
 //! Reading and merging record files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use csv::{ReaderBuilder, StringRecord};
@@ -9,7 +9,8 @@ use serde::de::DeserializeOwned;
 use super::lines::{Lines, complete_prefix};
 use super::{RECORDS_FILE, SAMPLES_FILE, StoreError};
 use crate::columns::{self, COLUMNS, Kind, version_with};
-use crate::record::{Record, SCHEMA_VERSION};
+use crate::environment::Environment;
+use crate::record::{Record, SCHEMA_VERSION, Setting};
 use crate::sample::{SAMPLE_COLUMNS, SAMPLE_COLUMNS_BEFORE, SampleRow};
 use crate::status::Status;
 
@@ -32,15 +33,15 @@ pub fn read_records<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Record>, StoreErr
     Ok(records)
 }
 
-/// Concatenates record sets. A report shows one result per [`crate::RowKey`]: where several rows
-/// have the same key, the latest by `time` is kept, and of equal times the one read last.
+/// Concatenates record sets. A report shows one result per [`crate::RowKey`] and [`Setting`]: where
+/// several rows have both, the latest by `time` is kept, and of equal times the one read last.
 /// The order of first appearance is kept.
 #[must_use]
 pub fn merge(tables: impl IntoIterator<Item = Vec<Record>>) -> Vec<Record> {
     let mut merged: Vec<Record> = Vec::new();
     let mut place = HashMap::new();
     for record in tables.into_iter().flatten() {
-        match place.entry(record.key()) {
+        match place.entry((record.key(), record.setting())) {
             std::collections::hash_map::Entry::Vacant(entry) => {
                 entry.insert(merged.len());
                 merged.push(record);
@@ -68,7 +69,62 @@ fn instant(record: &Record) -> &str {
 pub fn read_table(path: &Path) -> Result<Vec<Record>, StoreError> {
     let file = file_of(path, RECORDS_FILE);
     let bytes = read(&file)?;
-    read_table_from(&file, &bytes)
+    let mut records = read_table_from(&file, &bytes)?;
+    // Rows of before version 5 do not say where they were measured. The environment beside them does.
+    if records.iter().any(|record| record.machine.is_empty())
+        && let Some(environment) = Environment::beside(path)?
+    {
+        let machine = environment.machine.identity();
+        let unknown = records.iter_mut().filter(|record| record.machine.is_empty());
+        unknown.for_each(|record| record.machine.clone_from(&machine));
+    }
+    Ok(records)
+}
+
+/// The settings of the timed rows, with how many rows each has.
+fn settings(records: &[Record]) -> BTreeMap<Setting, usize> {
+    let mut settings = BTreeMap::new();
+    for record in records.iter().filter(|record| record.is_timed()) {
+        // A processor has no name of its own beside its machine's.
+        *settings.entry(record.setting()).or_default() += 1;
+    }
+    settings
+}
+
+/// Refuses records whose times were measured on more than one machine, or on devices of one id and two
+/// names: no table may rank them together.
+///
+/// # Errors
+/// [`NotComparable`] with the machines.
+pub fn one_machine(records: &[Record]) -> Result<(), NotComparable> {
+    let settings = settings(records);
+    let mut machines: BTreeMap<&str, usize> = BTreeMap::new();
+    for (setting, rows) in &settings {
+        *machines.entry(&setting.machine).or_default() += rows;
+    }
+    let mut devices: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for record in records.iter().filter(|record| record.is_timed() && !record.device_name.is_empty()) {
+        *devices.entry((&record.device, &record.device_name)).or_default() += 1;
+    }
+    let twice = |id: &str| devices.keys().filter(|(device, _)| *device == id).count() > 1;
+    let mut found: Vec<String> = Vec::new();
+    if machines.len() > 1 {
+        found.extend(machines.iter().map(|(machine, rows)| {
+            let machine = if machine.is_empty() { "an unknown machine" } else { machine };
+            format!("{rows} rows of {machine}")
+        }));
+    }
+    let several = devices.iter().filter(|((device, _), _)| twice(device));
+    found.extend(several.map(|((device, name), rows)| format!("{rows} rows of {device}, which is {name}")));
+    if found.is_empty() { Ok(()) } else { Err(NotComparable { found }) }
+}
+
+/// Times that no table may rank together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("times of different machines cannot be compared: {}", found.join("; "))]
+pub struct NotComparable {
+    /// The machines, each with its rows.
+    pub found: Vec<String>,
 }
 
 /// Reads records from bytes; `file` is only for messages. Those of an older version of the schema

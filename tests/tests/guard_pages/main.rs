@@ -136,7 +136,9 @@ fn astray(test: &str, at: At, problem: &str, stray: fn(&Inputs, &mut Outputs)) -
                     stray(inputs, outputs);
                     Ok(())
                 };
-                HostPrepared::new(&problem, &inputs, kernel).run().unwrap();
+                let mut prepared = HostPrepared::new(&problem, &inputs, kernel);
+                prepared.load(&inputs).unwrap();
+                prepared.run().unwrap();
             });
         });
     };

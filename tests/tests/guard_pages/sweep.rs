@@ -116,7 +116,7 @@ pub(crate) fn backends(threads: usize) -> Vec<Arc<dyn Backend>> {
 
 /// The results of a backend, after a second run over its own scratch memory.
 pub(crate) fn run(backend: &dyn Backend, case: &Case, inputs: &Inputs) -> Outputs {
-    let mut prepared = backend.prepare(&case.problem, inputs).unwrap();
+    let mut prepared = backend.ready(&case.problem, inputs).unwrap();
     prepared.run().unwrap();
     prepared.run().unwrap();
     prepared.outputs().unwrap()

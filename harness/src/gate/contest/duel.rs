@@ -32,6 +32,7 @@ impl Duel {
         &mut self,
         random: &mut impl RngCore,
         mut slice: impl FnMut(&mut Worker) -> Result<u64, DriverError>,
+        explain: &dyn Fn(Role, DriverError) -> ContestError,
     ) -> Result<Pairs, ContestError> {
         let mut pairs = Vec::with_capacity(PAIRS);
         for _ in 0..PAIRS {
@@ -39,7 +40,7 @@ impl Duel {
             shuffle(&mut order, random);
             let mut pair = [0.0; 2];
             for role in order {
-                let ns = slice(self.worker(role)).map_err(|source| failure(role, source))?;
+                let ns = slice(self.worker(role)).map_err(|source| explain(role, source))?;
                 pair[role as usize] = ns as f64;
             }
             pairs.push(pair);

@@ -4,7 +4,9 @@ use touchstone_kernels::op::{Glu, GluLayout, Op, Unary};
 use touchstone_kernels::{BackendError, Family, Inputs, Problem};
 
 use crate::selftest::arithmetic::stored;
-use crate::selftest::planted::{Computed, SHORT, Specimen, naive_on, operand, results, unsupported};
+use crate::selftest::planted::{
+    Computed, SHORT, Specimen, mistaken, naive, naive_on, operand, results, unsupported,
+};
 
 /// The gated unit of a problem.
 fn glu_of(problem: &Problem) -> Option<&Glu> {
@@ -46,6 +48,8 @@ pub(in crate::selftest) fn gate(function: Unary, x: f32) -> f32 {
     let x = x as f64;
     let sigmoid = |z: f64| if z < -700.0 { 0.0 } else { 1.0 / (1.0 + (-z).exp()) };
     let y = match function {
+        // 0·∞ would be NaN.
+        Unary::Gelu | Unary::GeluTanh | Unary::Silu if x == f64::NEG_INFINITY => -0.0,
         Unary::Relu => {
             if x < 0.0 {
                 0.0
@@ -112,6 +116,17 @@ pub(super) fn faults() -> Vec<Specimen> {
             |problem, spec, inputs| {
                 let spec = Glu { gate: Unary::GeluTanh, ..spec.clone() };
                 naive_on(Op::Glu(spec), problem.dtype, inputs)
+            },
+        ),
+        gated(
+            "glu-width-in-8-bits",
+            "Columns of the packed operand are counted in 8 bits.",
+            |s| s.layout != GluLayout::Split && s.rows_and_width().1 > 256,
+            |problem, spec, inputs| {
+                let width = spec.rows_and_width().1;
+                mistaken(problem, &naive(problem, inputs)?, |_, y| {
+                    y.chunks_mut(width).for_each(|row| (256..width).for_each(|i| row[i] = row[i - 256]));
+                })
             },
         ),
         gated(

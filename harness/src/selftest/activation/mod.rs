@@ -8,7 +8,7 @@ use std::f32::consts::PI;
 use touchstone_kernels::op::{Activation, Op, Unary};
 use touchstone_kernels::{Family, Inputs, Problem};
 
-use super::planted::{Computed, Specimen, naive_on, operand, results, unsupported};
+use super::planted::{Computed, Specimen, WIDE, naive_on, operand, results, unsupported};
 
 /// All of them.
 pub(super) fn faults() -> Vec<Specimen> {
@@ -102,6 +102,13 @@ fn substitutes() -> Vec<Specimen> {
             |f| f == Unary::Sigmoid,
             |_, x| sigmoid(-x),
         ),
+        on(
+            "hard-swish-product-first",
+            "x·relu6(x + 3) leaves the range before it is divided by 6.",
+            |f| f == Unary::HardSwish,
+            |_, x| x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
+        )
+        .only(WIDE),
         on(
             "mish-of-sigmoid",
             "x·tanh(σ(x)): sigmoid for softplus.",

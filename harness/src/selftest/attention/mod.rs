@@ -1,6 +1,7 @@
 //! Planted faults of attention: which keys, which scores, which way through them.
 
 mod stream;
+mod unusual;
 mod visible;
 
 use touchstone_kernels::op::{Attention, Mask, Op};
@@ -14,6 +15,7 @@ pub(super) fn faults() -> Vec<Specimen> {
     let mut all = scales();
     all.extend(visible::faults());
     all.extend(stream::faults());
+    all.extend(unusual::faults());
     all.extend(layouts());
     all
 }

@@ -113,6 +113,16 @@ fn unfinished() -> Vec<Specimen> {
     vec![
         storing("nothing-written", "The kernel returns before it writes.", |_| true, |_, y| y.fill(f64::NAN)),
         storing(
+            "rows-counted-in-16-bits",
+            "Rows after the 65,536th are those of the beginning.",
+            |p| rows(p).0 > 1 << 16,
+            |p, y| {
+                let (_, width) = rows(p);
+                let first = width << 16;
+                (first..y.len()).for_each(|i| y[i] = y[i - first]);
+            },
+        ),
+        storing(
             "tail-unwritten",
             "What is left over after vectors of 8 is not written.",
             |p| !len(p).is_multiple_of(8),

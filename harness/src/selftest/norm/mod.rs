@@ -10,7 +10,7 @@ use touchstone_kernels::{Family, Inputs, Outputs, Problem};
 
 use super::arithmetic::{Order, stored};
 use super::normalise::{Groups, Way, corrected, normalise, squares};
-use super::planted::{Computed, F32, SHORT, Specimen, tensor};
+use super::planted::{Computed, F32, SHORT, Specimen, WIDE, tensor};
 
 /// All of them.
 pub(super) fn faults() -> Vec<Specimen> {
@@ -146,6 +146,13 @@ fn statistics() -> Vec<Specimen> {
                 ..Way::RIGHT
             },
         ),
+        way(
+            "norm-squares-overflow",
+            "Squares in f32 are infinite where x and the results are not.",
+            centred,
+            Way { scales: false, ..Way::RIGHT },
+        )
+        .only(WIDE),
         way(
             "norm-nan-skipped",
             "NaN is left out of the statistics.",

@@ -6,7 +6,7 @@ use touchstone_kernels::{DType, Problem};
 use super::fault;
 use crate::selftest::arithmetic::{Order, stored};
 use crate::selftest::normalise::{corrected, rms, squares};
-use crate::selftest::planted::{F32, SHORT, Specimen, naive_on, unsupported};
+use crate::selftest::planted::{F32, SHORT, Specimen, WIDE, naive_on, unsupported};
 
 fn rms_of(problem: &Problem) -> Option<&RmsNorm> {
     match &problem.op {
@@ -28,7 +28,8 @@ fn rms_fault(
     rstd: fn(f32, f32) -> f32,
 ) -> Specimen {
     fault(name, about, differs, move |problem, inputs| {
-        rms(problem, inputs, |x| mean_square(problem.dtype, x), rstd, |x, factor, w| x * factor * w)
+        let moment = |x: &[f32]| mean_square(problem.dtype, x);
+        rms(problem, inputs, true, moment, rstd, |x, factor, w| x * factor * w)
     })
 }
 
@@ -45,6 +46,16 @@ pub(super) fn faults() -> Vec<Specimen> {
         rms_fault("rms-eps-outside-root", "√mean + eps.", is_rms, mean_square, |m, eps| {
             1.0 / (m.sqrt() + eps)
         }),
+        fault(
+            "rms-squares-overflow",
+            "x² in f32 is infinite where x and the result are not.",
+            is_rms,
+            |problem, inputs| {
+                let moment = |x: &[f32]| mean_square(problem.dtype, x);
+                rms(problem, inputs, false, moment, rstd, |x, factor, w| x * factor * w)
+            },
+        )
+        .only(WIDE),
         rms_fault("rms-eps-missing", "eps is left out.", is_rms, mean_square, |m, _| 1.0 / m.sqrt()),
         rms_fault(
             "rms-sum-for-mean",

@@ -45,7 +45,7 @@ pub enum DriverError {
         /// The time it had.
         timeout: Duration,
     },
-    /// It ended.
+    /// It ended. [`DriverError::is_crash`] says whether by its own fault.
     #[error("{worker}: died of '{request}' ({status}){}", tail(.stderr))]
     Died {
         /// Its backend, or its executable before the greeting.
@@ -54,8 +54,20 @@ pub enum DriverError {
         request: String,
         /// How it ended.
         status: String,
+        /// Whether a signal from outside ended it, or the machine ran out of memory.
+        killed: bool,
         /// The end of what it wrote to standard error.
         stderr: String,
+    },
+    /// It works on after it has said that a slice is over.
+    #[error("{worker}: works on {} s after a slice of {calls} calls has ended: its time is not the kernel's", .waited.as_secs_f64())]
+    Restless {
+        /// Its backend.
+        worker: String,
+        /// Calls in the slice.
+        calls: u64,
+        /// The time it had to come to rest.
+        waited: Duration,
     },
     /// It refused a request, and lives on.
     #[error("{worker}: {message}")]
@@ -81,6 +93,36 @@ pub enum DriverError {
         /// What the system says.
         source: std::io::Error,
     },
+}
+
+impl DriverError {
+    /// Whether the worker ended by its own fault: by a signal that a program raises itself (SEGV, ILL,
+    /// ABRT, BUS, FPE) or by leaving. A KILL or TERM comes from outside, and from a machine that has no
+    /// memory left.
+    pub fn is_crash(&self) -> bool {
+        matches!(self, DriverError::Died { killed: false, .. })
+    }
+}
+
+/// Whether a process was ended by a signal that it does not raise itself.
+#[cfg(unix)]
+pub(super) fn was_killed(status: Option<std::process::ExitStatus>) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+
+    use rustix::process::Signal;
+
+    let own = [Signal::ILL, Signal::ABORT, Signal::BUS, Signal::FPE, Signal::SEGV, Signal::SYS, Signal::TRAP];
+    match status {
+        Some(status) => status.signal().is_some_and(|signal| own.iter().all(|own| own.as_raw() != signal)),
+        // It lives, and was only silent.
+        None => true,
+    }
+}
+
+/// Without signals nobody can tell, and nothing is decided.
+#[cfg(not(unix))]
+pub(super) fn was_killed(_: Option<std::process::ExitStatus>) -> bool {
+    true
 }
 
 fn tail(stderr: &str) -> String {

@@ -13,6 +13,7 @@ fn requests() -> impl Strategy<Value = Request> {
         any::<String>()
             .prop_filter("a path", |path| !path.is_empty())
             .prop_map(|path| Request::Outputs { path }),
+        (1..=usize::MAX, any::<u64>()).prop_map(|(calls, seed)| Request::Audit { calls, seed }),
         Just(Request::Release),
         any::<String>()
             .prop_filter("a case", |case| !case.is_empty())
@@ -46,9 +47,22 @@ fn rate() -> impl Strategy<Value = f64> {
 
 fn responses() -> impl Strategy<Value = Response> {
     prop_oneof![
-        (any::<usize>(), any::<u64>(), declarations(), select(Clock::ALL)).prop_map(
-            |(entries, bytes, declaration, clock)| {
-                Response::Prepared(Preparation { entries, bytes, declaration, clock })
+        (any::<usize>(), any::<u64>(), declarations(), select(Clock::ALL), any::<Option<u64>>()).prop_map(
+            |(entries, bytes, declaration, clock, prepare_ns)| {
+                Response::Prepared(Preparation { entries, bytes, declaration, clock, prepare_ns })
+            }
+        ),
+        any::<[u64; 7]>().prop_map(
+            |[run_ns, plain_run_ns, plain_steady_ns, load_ns, copy_ns, outputs_ns, again_ns]| {
+                Response::Audited(Audit {
+                    run_ns,
+                    plain_run_ns,
+                    plain_steady_ns,
+                    load_ns,
+                    copy_ns,
+                    outputs_ns,
+                    again_ns,
+                })
             }
         ),
         any::<String>().prop_map(|reason| Response::Unsupported { reason }),

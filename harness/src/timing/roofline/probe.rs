@@ -33,6 +33,7 @@ const DRAM_BYTES: u64 = 512 << 20;
 #[derive(Clone, Copy)]
 pub(super) enum Probe {
     Fma,
+    Bf16,
     Read,
     Copy,
     NtCopy,
@@ -60,7 +61,8 @@ pub(super) fn measure_peaks(isa: Isa, threads: usize, caches: &Caches) -> Peaks 
     let levels = levels(caches, threads);
     let largest = levels.iter().map(|&(_, _, bytes)| bytes).max().unwrap_or(0);
     let probes: Vec<(Probe, u64)> =
-        std::iter::once((Probe::Fma, 0))
+        [(Probe::Fma, 0), (Probe::Bf16, 0)]
+            .into_iter()
             .chain(levels.iter().flat_map(|&(_, _, bytes)| {
                 [(Probe::Read, bytes), (Probe::Copy, bytes), (Probe::NtCopy, bytes)]
             }))
@@ -77,7 +79,8 @@ pub(super) fn measure_peaks(isa: Isa, threads: usize, caches: &Caches) -> Peaks 
     Peaks {
         threads,
         fma_gflops: rates[0],
-        levels: levels.iter().zip(rates[1..].chunks_exact(3)).map(level).collect(),
+        bf16_gflops: (rates[1] > 0.0).then_some(rates[1]),
+        levels: levels.iter().zip(rates[2..].chunks_exact(3)).map(level).collect(),
     }
 }
 
@@ -150,6 +153,9 @@ const LINE: usize = 16;
 /// FMA iterations in one pass: some microseconds.
 const FMA_PASS: u64 = 1000;
 
+/// Small matrix products of bf16 in one pass: some microseconds.
+const BF16_PASS: u64 = 4;
+
 impl Bench {
     /// Buffers for reading `bytes`, or copying half of them. Ones, since pages of zeros may be shared by the
     /// system until they are written.
@@ -164,7 +170,7 @@ impl Bench {
         loop {
             let start = Instant::now();
             self.work(probe, passes);
-            if start.elapsed() >= PROBE / 2 {
+            if start.elapsed() >= PROBE / 2 || (matches!(probe.0, Probe::Bf16) && !peaks::has_bf16()) {
                 return passes;
             }
             passes *= 2;
@@ -180,6 +186,7 @@ impl Bench {
         let to = &mut aligned(to)[..half];
         match probe {
             Probe::Fma => return peaks::fma(*isa, FMA_PASS * passes),
+            Probe::Bf16 => return peaks::bf16(BF16_PASS * passes),
             Probe::Read => (0..passes).for_each(|_| {
                 black_box(peaks::read(*isa, black_box(from)));
             }),

@@ -17,11 +17,12 @@ fn peaks() -> Peaks {
         nt_copy_gb_s,
     };
     let levels = vec![level("L2", Some(1 << 20), 100.0, 80.0, 10.0), level("DRAM", None, 20.0, 10.0, 16.0)];
-    Peaks { threads: 1, fma_gflops: 100.0, levels }
+    Peaks { threads: 1, fma_gflops: 100.0, bf16_gflops: Some(180.0), levels }
 }
 
 fn limit_of(flops: u64, read: u64, written: u64, working_set: u64) -> (String, f64) {
-    let Limit { name, seconds } = limit(Demand { flops, read, written }, working_set, &peaks()).unwrap();
+    let Limit { name, seconds } =
+        limit(Demand { flops, read, written }, working_set, DType::F32, &peaks()).unwrap();
     (name, (seconds * 1e12).round() / 1e12)
 }
 
@@ -37,21 +38,32 @@ fn the_slower_of_arithmetic_and_memory_limits() {
 }
 
 #[test]
-fn a_share_beyond_the_limit_is_doubtful() {
+fn a_share_is_of_the_least_time() {
     let limit = Limit { name: "FMA".into(), seconds: 1e-6 };
     assert!((limit.share(2000.0) - 0.5).abs() < 1e-12);
-    assert!(!limit.is_doubtful(960.0));
-    assert!(limit.is_doubtful(950.0));
+}
+
+/// A kernel that uses a processor's instructions for bf16 is no cheat.
+#[test]
+fn each_type_has_the_rate_of_its_own_instructions() {
+    let demand = Demand { flops: 1_000_000, read: 80, written: 80 };
+    let of = |dtype| {
+        let limit = limit(demand, 160, dtype, &peaks()).unwrap();
+        (limit.name, (limit.seconds * 1e9).round())
+    };
+    assert_eq!(of(DType::F32), ("FMA".into(), 10_000.0));
+    assert_eq!(of(DType::F16), ("FMA".into(), 5000.0));
+    assert_eq!(of(DType::BF16), ("bf16 products".into(), 5556.0));
 }
 
 #[test]
 fn demand_of_a_problem() {
     let problem: Problem = "softmax f32 shape=4x1024".parse().unwrap();
-    let demand = Demand::from(&problem);
+    let demand = Demand::of(&problem, problem.work());
     assert_eq!((demand.read, demand.written), (16384, 16384));
     assert_eq!(demand.flops, problem.work().flops);
     let decode: Problem = "attention f16 h=8 lq=1 lk=1024 d=64".parse().unwrap();
-    let demand = Demand::from(&decode);
+    let demand = Demand::of(&decode, decode.work());
     assert!(demand.read > 1000 * demand.written, "{demand:?}");
 }
 
@@ -134,7 +146,7 @@ fn a_device_is_held_against_its_own_rates() {
     let limit = |problem: &str, copies| {
         let problem: Problem = problem.parse().unwrap();
         let working_set = copies * crate::timing::pool::footprint(&problem);
-        device_limit(Demand::from(&problem), working_set, problem.dtype, &peaks, "cuda:0")
+        device_limit(Demand::of(&problem, problem.work()), working_set, problem.dtype, &peaks, "cuda:0")
     };
     let softmax = limit("softmax f32 shape=16384x8192", 1).unwrap();
     assert_eq!(softmax.name, "cuda:0 copy");

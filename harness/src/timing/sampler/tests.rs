@@ -215,6 +215,7 @@ fn a_ratio_never_sets_clean_slices_of_one_against_contaminated_ones_of_the_other
     let samples = |clean: fn(usize) -> bool, ns: fn(usize) -> u64| Samples {
         iterations: 1,
         slices: (1..=24).map(|round| Slice { round, ns: ns(round), clean: clean(round) }).collect(),
+        clock_share: None,
     };
     // Every fourth round is calm; the others take twice as long for both.
     let time = |round: usize| if round.is_multiple_of(4) { 100 } else { 200 };

@@ -151,7 +151,7 @@ fn scattering_changes_no_result() {
 fn errors_are_answers_and_the_worker_lives_on() {
     let mut worker = Conversation::start();
     assert_eq!(worker.error("run 0 1"), "nothing is prepared");
-    assert!(worker.error("dance").contains("prepare, run, outputs"));
+    assert!(worker.error("dance").contains("prepare, run, audit, outputs"));
     assert!(worker.error("prepare 1 softmax f32").contains("'shape' is missing"));
     assert!(worker.error("prepare 1 softmax f99 shape=4").contains("f99"));
     assert!(worker.error("prepare 1 softmax f16 shape=4").contains("expected"), "wrong operand type");
@@ -244,6 +244,10 @@ impl Stopwatch for QueueClock {
 }
 
 impl Prepared for OnDevice {
+    fn load(&mut self, data: &Inputs) -> Result<(), BackendError> {
+        self.host.load(data)
+    }
+
     fn run(&mut self) -> Result<(), BackendError> {
         std::thread::sleep(self.launch);
         self.queue.lock().unwrap().pending += self.kernel;

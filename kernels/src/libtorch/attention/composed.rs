@@ -22,8 +22,6 @@ pub(super) struct Composed {
     /// The keys that contribute nothing, broadcastable to [B, Hq, Lq, Lk], and the queries for
     /// which that is all of them, [B, Hq, Lq, 1]: their softmax is NaN.
     hidden: Option<(Torch, Torch)>,
-    /// When V holds NaN or ∞.
-    special: Option<Special>,
     scores: Scores,
     probabilities: Scores,
     /// [B·Hkv, Hq/Hkv·Lq, Dv], and memory for that when the result itself is not f32.
@@ -50,7 +48,6 @@ impl Composed {
             }
             _ => None,
         };
-        let special = if is_true(&v.f_isfinite()?.f_all()?)? { None } else { Some(Special::new(&v)?) };
         let softcap = spec.softcap.map(f64::from);
         let scores = Scores::new(spec, operands)?;
         if spec.sinks {
@@ -66,7 +63,6 @@ impl Composed {
             softcap,
             bias: masking.bias,
             hidden,
-            special,
             scores,
             probabilities: Scores::new(spec, operands)?,
             product_size: [matrices, rows, dv],
@@ -99,9 +95,10 @@ impl Composed {
             None => out.f_view(self.product_size)?,
         };
         let p = &self.probabilities.rows;
-        match &self.special {
-            None => p.f_bmm_out(&products, self.v.in_f32()?).map(drop)?,
-            Some(special) => special.product(rows, p, &mut products)?,
+        if is_true(&self.v.stored.f_isfinite()?.f_all()?)? {
+            p.f_bmm_out(&products, self.v.in_f32()?).map(drop)?;
+        } else {
+            Special::new(&self.v.stored)?.product(rows, p, &mut products)?;
         }
         if self.wide_out.is_some() {
             out.f_copy_(&products.f_view_as(out)?)?;

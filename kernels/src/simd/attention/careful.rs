@@ -41,6 +41,16 @@ fn visible<T: Element>(x: &Operands<T>, b: usize, h: usize, i: usize) -> Vec<(us
     scores
 }
 
+/// Whether query i of head h may see any key: position and mask decide, no score is computed.
+pub(super) fn sees_a_key<T: Element>(x: &Operands<T>, b: usize, h: usize, i: usize) -> bool {
+    let keys = x.key_range(b, i);
+    match x.mask_row(b, h, i, &keys) {
+        None => !keys.is_empty(),
+        Some(MaskRow::Boolean(row)) => row.iter().any(|&may| may != 0),
+        Some(MaskRow::Additive(row)) => row.iter().any(|bias| bias.to_f32() != f32::NEG_INFINITY),
+    }
+}
+
 /// The result of query i of head h, and its log-sum-exp.
 pub(super) fn attend<T: Element>(x: &Operands<T>, b: usize, h: usize, i: usize, out: &mut [T]) -> f32 {
     let spec = x.spec;

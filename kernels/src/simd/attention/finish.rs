@@ -4,7 +4,7 @@ use std::f64::consts::{LN_2, LOG2_E};
 use std::sync::Mutex;
 
 use super::operands::Operands;
-use super::{Partial, Target, Task, lock};
+use super::{Partial, Target, Task, careful, lock};
 use crate::dtype::Element;
 use crate::simd::isa::Isa;
 use crate::simd::lanes::{Kernel, Lanes};
@@ -49,6 +49,9 @@ pub(super) fn merge(parts: &[Mutex<Partial>], to: &mut Partial, width: usize) {
 }
 
 /// Divides by the sums and writes. Returns whether a result is infinite or NaN.
+///
+/// A row whose sum is 0 has seen no key, or only keys whose scores are below the range of f32 in units of
+/// log₂ e: the lowest finite numbers, with which many models mask. Those are done one pair at a time.
 pub(super) fn write<T: Element>(
     isa: Isa,
     x: &Operands<T>,
@@ -67,6 +70,16 @@ pub(super) fn write<T: Element>(
     let mut bad = false;
     for (g, out) in target.out.iter_mut().enumerate() {
         bad |= isa.run(Divide { partial, width, group: task.group, g, out });
+    }
+    for row in (0..task.rows()).filter(|&row| partial.sum[row] == 0.0) {
+        let (h, i) = task.head_and_query(row);
+        if careful::sees_a_key(x, task.batch, h, i) {
+            let (g, n) = (row % task.group, row / task.group);
+            let lse = careful::attend(x, task.batch, h, i, &mut target.out[g][n * width..][..width]);
+            if let Some(piece) = target.lse.get_mut(g) {
+                piece[n] = lse;
+            }
+        }
     }
     bad
 }

@@ -11,7 +11,7 @@ use crate::simd::peaks;
 use crate::{Backend, ElementType, Inputs, Op, Outputs, Problem, Tensor, naive::Naive};
 
 fn run(backend: &dyn Backend, problem: &Problem, inputs: &Inputs) -> Outputs {
-    let mut prepared = backend.prepare(problem, inputs).unwrap();
+    let mut prepared = backend.ready(problem, inputs).unwrap();
     prepared.run().unwrap();
     prepared.run().unwrap();
     prepared.outputs().unwrap()
@@ -375,7 +375,7 @@ fn rates() {
                     continue;
                 }
                 let simd = Simd::new(isa, 1);
-                let mut prepared = simd.prepare(&problem, &inputs).unwrap();
+                let mut prepared = simd.ready(&problem, &inputs).unwrap();
                 prepared.run().unwrap();
                 let seconds = seconds(&mut || prepared.run().unwrap());
                 let work = problem.work();

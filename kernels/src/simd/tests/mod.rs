@@ -69,7 +69,7 @@ impl Case {
         let simd = Simd::new(isa, threads);
         assert_eq!(simd.supports(&self.problem), Support::Yes);
         let before = self.inputs.deep_clone();
-        let mut prepared = simd.prepare(&self.problem, &self.inputs).unwrap();
+        let mut prepared = simd.ready(&self.problem, &self.inputs).unwrap();
         prepared.run().unwrap();
         let outputs = prepared.outputs().unwrap();
         assert!(outputs.guards_intact(), "{isa} {}: wrote outside its result", self.problem);

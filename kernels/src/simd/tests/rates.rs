@@ -25,7 +25,7 @@ fn measure(problem: &str) {
     print!("{problem:<52}");
     for isa in isas {
         let simd = Simd::new(isa, 1);
-        let mut prepared = simd.prepare(&case.problem, &case.inputs).unwrap();
+        let mut prepared = simd.ready(&case.problem, &case.inputs).unwrap();
         let mut best = f64::INFINITY;
         let begin = Instant::now();
         while begin.elapsed().as_secs_f64() < 0.5 {

@@ -1,0 +1,190 @@
+//! Whether a measured time can be the kernel's own.
+//!
+//! A kernel may be fast because it does its work where no clock runs, or not at all. Each rule here names
+//! one way of that, by numbers that were measured in the same row, and allows what caches, waking threads
+//! and copies explain. A row that breaks one is *suspect*: it has no time and no speed-up, and its reason
+//! says which numbers disagree.
+//!
+//! | rule | catches |
+//! |---|---|
+//! | the lower end of the interval of the share of the roofline is above 110 % | work that is not done, or done elsewhere |
+//! | a single run on new inputs is much slower than a steady one | answers that are remembered, calls that are merged, copies that share one answer |
+//! | a load costs more than three copies | work in `load` |
+//! | the first look at the results is much slower than the second | work in `outputs`, threads that are still busy |
+//! | the process works on after `sync`, the more so the more calls a slice had | work that outlives the run |
+//! | the worker's own clock counts much less time than passed outside | a clock that is slowed down |
+//!
+//! The constants are choices, wide enough that no right kernel on a busy machine meets them
+//! (METHODOLOGY.md, *The honest clock*), and every rule has to be broken in several
+//! audits in turn before it counts.
+
+use touchstone_reports::words::duration;
+
+use super::audit::Audit;
+
+/// The share of the roofline above which a time is no longer believed.
+pub const MOST_SHARE: f64 = 1.10;
+
+/// How many audits in turn have to break a rule.
+pub const AUDITS: usize = 3;
+
+/// A single run may take this many times a steady one, beyond what a plain copy loses.
+const AUDIT_FACTOR: f64 = 1.5;
+
+/// What a plain copy loses in an audit, this many times: a kernel may read its operands more often.
+const CACHE_FACTOR: f64 = 6.0;
+
+/// What waking up costs a single call: the clock's resolution, cold instructions, and where there are more
+/// threads than one, or a device that has to be told and waited for, their sleep.
+const WAKING_ONE: f64 = 30e3;
+const WAKING_MANY: f64 = 400e3;
+
+/// Loading is a copy; libraries copy twice, to memory that is new.
+const LOAD_FACTOR: f64 = 3.0;
+const LOAD_ALLOWANCE: f64 = 300e3;
+
+/// Handing out results is a copy too; the first one finds them in another core's cache.
+const OUTPUTS_FACTOR: f64 = 3.0;
+const OUTPUTS_ALLOWANCE: f64 = 100e3;
+
+/// Work after the run, per call, as a share of the call; and altogether.
+const REST_SHARE: f64 = 0.25;
+const REST_ALLOWANCE: f64 = 3e6;
+
+/// The least share of the time that passed outside which the worker's clock has to count.
+const LEAST_CLOCK: f64 = 0.7;
+
+/// What is known of a row beside its samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evidence {
+    /// Median nanoseconds of a call in steady slices.
+    pub steady_ns: f64,
+    /// Whether a call waits for others: threads, or a device.
+    pub waits: bool,
+    /// The lower end of the interval of the share of the roofline, and what limits.
+    pub share: Option<(f64, String)>,
+    /// The largest share of the time outside that the worker counted in a slice. On a busy machine its
+    /// answers are late, and the share is small for most; a clock that is slow is so in every slice.
+    pub clock_share: Option<f64>,
+    /// Nanoseconds by which the process is longer at work after a slice than after a single call, and the
+    /// calls of a slice.
+    pub rest: Option<(f64, u64)>,
+}
+
+impl Evidence {
+    /// What speaks against the time before any audit.
+    pub fn suspicion(&self) -> Option<String> {
+        if let Some((low, limit)) = &self.share
+            && *low > MOST_SHARE
+        {
+            return Some(format!(
+                "at least {:.0} % of what the machine can do ({limit}): a call takes {}, and cannot",
+                100.0 * low,
+                duration_of(self.steady_ns)
+            ));
+        }
+        if let Some(share) = self.clock_share
+            && share < LEAST_CLOCK
+        {
+            return Some(format!(
+                "its own clock counts {:.0} % of the time that passes outside",
+                100.0 * share
+            ));
+        }
+        if let Some((more, calls)) = self.rest
+            && calls > 1
+            && more > REST_ALLOWANCE
+            && more / (calls - 1) as f64 > REST_SHARE * self.steady_ns
+        {
+            return Some(format!(
+                "work goes on after sync: {} longer after {calls} calls than after one",
+                duration_of(more)
+            ));
+        }
+        None
+    }
+
+    /// What speaks against the time in an audit.
+    pub fn against(&self, audit: &Audit) -> Option<String> {
+        let lost = audit.plain_run_ns.saturating_sub(audit.plain_steady_ns) as f64;
+        let waking = if self.waits { WAKING_MANY } else { WAKING_ONE };
+        let allowed = AUDIT_FACTOR * self.steady_ns + CACHE_FACTOR * lost + waking;
+        if audit.run_ns as f64 > allowed {
+            return Some(format!(
+                "a call takes {} over and over, and {} on inputs that are new: expected at most {}",
+                duration_of(self.steady_ns),
+                duration_of(audit.run_ns as f64),
+                duration_of(allowed)
+            ));
+        }
+        let allowed = LOAD_FACTOR * audit.copy_ns as f64 + LOAD_ALLOWANCE;
+        if audit.load_ns as f64 > allowed {
+            return Some(format!(
+                "loading takes {}, and copying as many bytes {}: work is done there",
+                duration_of(audit.load_ns as f64),
+                duration_of(audit.copy_ns as f64)
+            ));
+        }
+        let allowed = OUTPUTS_FACTOR * audit.again_ns as f64 + OUTPUTS_ALLOWANCE;
+        if audit.outputs_ns as f64 > allowed {
+            return Some(format!(
+                "the results take {} to be had after a run, and {} once more: work is done there",
+                duration_of(audit.outputs_ns as f64),
+                duration_of(audit.again_ns as f64)
+            ));
+        }
+        None
+    }
+}
+
+fn duration_of(ns: f64) -> String {
+    duration(ns.max(0.0).round() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HONEST: Audit = Audit {
+        run_ns: 130_000,
+        plain_run_ns: 40_000,
+        plain_steady_ns: 20_000,
+        load_ns: 50_000,
+        copy_ns: 30_000,
+        outputs_ns: 60_000,
+        again_ns: 30_000,
+    };
+
+    fn evidence() -> Evidence {
+        Evidence {
+            steady_ns: 100e3,
+            waits: false,
+            share: None,
+            clock_share: Some(0.95),
+            rest: Some((1e5, 20)),
+        }
+    }
+
+    #[test]
+    fn an_honest_kernel_is_not_suspect() {
+        assert_eq!(evidence().suspicion(), None);
+        assert_eq!(evidence().against(&HONEST), None);
+    }
+
+    #[test]
+    fn each_rule_names_its_numbers() {
+        let share = Evidence { share: Some((1.2, "FMA".into())), ..evidence() };
+        assert!(share.suspicion().unwrap().contains("120 %"));
+        let clock = Evidence { clock_share: Some(0.5), ..evidence() };
+        assert!(clock.suspicion().unwrap().contains("50 %"));
+        let rest = Evidence { rest: Some((5e6, 20)), ..evidence() };
+        assert!(rest.suspicion().unwrap().contains("20 calls"));
+        for (audit, words) in [
+            (Audit { run_ns: 1_000_000, ..HONEST }, "inputs that are new"),
+            (Audit { load_ns: 1_000_000, ..HONEST }, "loading takes"),
+            (Audit { outputs_ns: 1_000_000, ..HONEST }, "once more"),
+        ] {
+            assert!(evidence().against(&audit).unwrap().contains(words));
+        }
+    }
+}
