@@ -191,7 +191,7 @@ pub trait Element: Scalar + PartialOrd {
 }
 
 mod sealed {
-    /// Nobody outside this crate can say that another type is a tensor's element.
+    /// Private to this crate, so that no other crate can make a type of its own an element of tensors.
     pub trait Sealed {}
     impl Sealed for f32 {}
     impl Sealed for half::f16 {}

@@ -106,7 +106,7 @@ impl Inputs {
     pub fn load(&mut self, data: &Inputs) -> Result<(), InputError> {
         for input in self.0.iter_mut().filter(|input| input.binding == Binding::Load) {
             let new = data.get(input.name).ok_or_else(|| InputError::Missing { name: input.name.into() })?;
-            // Nobody else has this memory, except where somebody has asked to look at it.
+            // The memory is shared only if a caller has cloned the tensor; then it is copied.
             let own = Arc::make_mut(&mut input.tensor);
             if own.bytes().len() != new.bytes().len() {
                 return Err(InputError::Length {

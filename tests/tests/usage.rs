@@ -212,7 +212,7 @@ fn bad_captures_are_refused() {
         ("wrong.safetensors", &["'expected' disagree"]),
     ] {
         refuses(here.path(), &["eval", file], &[words, &[file]].concat());
-        // What is wrong with one file keeps nobody from the verdict on another.
+        // A bad file does not stop the others from being judged.
         let output = run(here.path(), &["eval", "good.safetensors", file]);
         let (stdout, stderr) =
             (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());

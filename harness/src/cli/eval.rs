@@ -149,7 +149,8 @@ struct Sources {
 }
 
 impl Sources {
-    /// Files are captures. A directory with captures in it stands for them; any other holds node tests.
+    /// Each file is a capture. A directory that contains captures is read as those captures. Any other
+    /// directory is searched for ONNX node tests.
     fn of(paths: &[PathBuf]) -> anyhow::Result<Self> {
         let mut sources = Sources { captures: Vec::new(), node_tests: Vec::new() };
         for path in paths {

@@ -34,7 +34,7 @@ use crate::selftest::{self, Need, Score, Specimen};
 ///
 /// Prints what survived and what was falsely failed, both counts, and what gets through without each
 /// safeguard. Exits with 2 unless all faults and cheats were caught, no variant was failed and every
-/// safeguard is needed. Three minutes on two cores.
+/// safeguard is needed. About four minutes on two cores.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  touchstone selftest\n  \
     touchstone selftest --suite smoke --fault '^rope-'\n  \

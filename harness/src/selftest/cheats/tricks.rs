@@ -37,7 +37,7 @@ pub enum Trick {
     Patient,
     /// Computes in a thread that outlives the run; the results wait for it.
     Background,
-    /// The same, and nobody waits.
+    /// The same, and neither sync nor the results wait for the thread.
     Racing,
     /// Computes in the sync, once for all runs before it.
     LastOfMany,

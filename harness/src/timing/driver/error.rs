@@ -119,7 +119,7 @@ pub(super) fn was_killed(status: Option<std::process::ExitStatus>) -> bool {
     }
 }
 
-/// Without signals nobody can tell, and nothing is decided.
+/// This system has no signals, so the cause of an exit is unknown: it counts as a kill from outside.
 #[cfg(not(unix))]
 pub(super) fn was_killed(_: Option<std::process::ExitStatus>) -> bool {
     true
