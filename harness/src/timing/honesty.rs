@@ -47,9 +47,10 @@ const LOAD_ALLOWANCE: f64 = 300e3;
 const OUTPUTS_FACTOR: f64 = 3.0;
 const OUTPUTS_ALLOWANCE: f64 = 100e3;
 
-/// Work after the run, per call, as a share of the call; and altogether.
+/// Work after the run, per call, as a share of the call; and altogether. Threads of libraries look out for
+/// more work after a call, libtorch's for 5 to 7 ms, and not after every one.
 const REST_SHARE: f64 = 0.25;
-const REST_ALLOWANCE: f64 = 3e6;
+const REST_ALLOWANCE: f64 = 10e6;
 
 /// The least share of the time that passed outside which the worker's clock has to count.
 const LEAST_CLOCK: f64 = 0.7;
@@ -171,13 +172,20 @@ mod tests {
         assert_eq!(evidence().against(&HONEST), None);
     }
 
+    /// As libtorch's OpenMP threads were seen on two processors.
+    #[test]
+    fn threads_that_look_out_for_more_work_are_not_suspect() {
+        let spinning = Evidence { waits: true, rest: Some((7e6, 7)), ..evidence() };
+        assert_eq!(spinning.suspicion(), None);
+    }
+
     #[test]
     fn each_rule_names_its_numbers() {
         let share = Evidence { share: Some((1.2, "FMA".into())), ..evidence() };
         assert!(share.suspicion().unwrap().contains("120 %"));
         let clock = Evidence { clock_share: Some(0.5), ..evidence() };
         assert!(clock.suspicion().unwrap().contains("50 %"));
-        let rest = Evidence { rest: Some((5e6, 20)), ..evidence() };
+        let rest = Evidence { rest: Some((20e6, 20)), ..evidence() };
         assert!(rest.suspicion().unwrap().contains("20 calls"));
         for (audit, words) in [
             (Audit { run_ns: 1_000_000, ..HONEST }, "inputs that are new"),
