@@ -50,7 +50,8 @@ const OUTPUTS_ALLOWANCE: f64 = 100e3;
 /// Work after the run, per call, as a share of the call; and altogether. Threads of libraries look out for
 /// more work after a call, libtorch's for 5 to 7 ms, and not after every one.
 const REST_SHARE: f64 = 0.25;
-const REST_ALLOWANCE: f64 = 10e6;
+const REST_ONE: f64 = 3e6;
+const REST_MANY: f64 = 10e6;
 
 /// The least share of the time that passed outside which the worker's clock has to count.
 const LEAST_CLOCK: f64 = 0.7;
@@ -94,7 +95,7 @@ impl Evidence {
         }
         if let Some((more, calls)) = self.rest
             && calls > 1
-            && more > REST_ALLOWANCE
+            && more > if self.waits { REST_MANY } else { REST_ONE }
             && more / (calls - 1) as f64 > REST_SHARE * self.steady_ns
         {
             return Some(format!(
