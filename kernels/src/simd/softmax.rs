@@ -171,12 +171,16 @@ pub(super) fn prepare<T: Element>(
     }))
 }
 
-/// Computes again, in f64, the rows whose s·x left the range of f32. Their maximum was ±∞, which makes
-/// every element NaN, so one element tells; rows that hold a NaN are found too, and come out the same.
+/// Computes again, in f64, the rows whose s·x left the range of f32. Where their maximum was ±∞, every
+/// element is NaN, so one tells; rows that hold a NaN are found too, and come out the same. Where another
+/// s·x was −∞, its exponential is zero by rights, but its logarithm may be a number.
 fn beyond_range<T: Element>(form: Form, (outer, len, inner): (usize, usize, usize), x: &[T], out: &mut [T]) {
     let starts = (0..outer).flat_map(|o| (0..inner).map(move |i| o * len * inner + i));
+    let infinite = |y: &T| y.to_f32().is_infinite();
+    let any_infinite = form.log && out.iter().any(infinite);
     for start in starts {
-        if !out[start].to_f32().is_nan() {
+        let is_left = any_infinite && out[start..].iter().step_by(inner).take(len).any(infinite);
+        if !out[start].to_f32().is_nan() && !is_left {
             continue;
         }
         let row =

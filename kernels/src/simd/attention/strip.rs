@@ -173,6 +173,10 @@ impl Strip<'_> {
     }
 }
 
+/// From here on f32 has no fractions. A maximum that was rounded may differ from the score that it comes
+/// from by hundreds, and the largest weight be 2^±128 instead of 1. So scores are rounded as well.
+const COARSE: f32 = 16_777_216.0;
+
 /// A strip against a tile of keys. Does not depend on the storage type, and is a function of its
 /// own: `run` is not inlined into the task.
 pub(super) struct Step<'a, 'b> {
@@ -252,15 +256,24 @@ impl Step<'_, '_> {
 
         // A NaN among the scores is ignored here, and makes its weight NaN.
         let old = load(strip.max);
-        let factor = lanes.splat(factor);
+        let is_scaled = factor != 1.0;
+        let mut factor = lanes.splat(factor);
         let mut max = [lanes.splat(f32::NEG_INFINITY); NR];
         for s in s.chunks_exact(width) {
             for (max, s) in max.iter_mut().zip(s.chunks_exact(L::N)) {
                 *max = lanes.max(lanes.load(s), *max);
             }
         }
+        let mut coarse = lanes.splat(0.0);
         for (max, old) in max.iter_mut().zip(old) {
             *max = lanes.max(lanes.mul(factor, *max), old);
+            coarse = lanes.max(lanes.abs(*max), coarse);
+        }
+        if is_scaled && lanes.any(lanes.ge(coarse, lanes.splat(COARSE))) {
+            for s in s.chunks_exact_mut(L::N) {
+                lanes.store(s, lanes.mul(lanes.load(s), factor));
+            }
+            factor = lanes.splat(1.0);
         }
         // Where every score is −∞, weights must be 0: 0 is as good a maximum as any.
         let nothing = lanes.splat(f32::NEG_INFINITY);

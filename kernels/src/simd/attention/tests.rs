@@ -176,6 +176,27 @@ fn agrees_with_naive_at_the_edges() {
     }
 }
 
+/// With scores far above 2²⁴ one key has all the weight, and the result is its value, to the last bit of
+/// small numbers too: the weight is 1, and not 2^-120 divided by itself.
+#[test]
+fn a_key_with_all_the_weight_has_weight_one() {
+    for fields in ["h=1 lq=15 lk=200 d=8", "h=5 hkv=1 lq=3 lk=3 d=4", "h=1 lq=1 lk=600 d=8"] {
+        for dtype in ["f32", "f16", "bf16"] {
+            for scale in ["10000000", "1000000000", "-3000000000"] {
+                let problem: Problem = format!("attention {dtype} {fields} scale={scale}").parse().unwrap();
+                let small = if dtype == "f16" { 1e-6 } else { 1e-15 };
+                let inputs =
+                    inputs_with(&problem, 5, |name, _, noise| if name == "v" { noise * small } else { noise });
+                let expected = run(&Naive, &problem, &inputs);
+                for isa in Isa::present() {
+                    let outputs = run(&Simd::new(isa, 1), &problem, &inputs);
+                    assert_eq!(outputs.get("out"), expected.get("out"), "{isa} {problem}");
+                }
+            }
+        }
+    }
+}
+
 /// What masked keys and values hold does not change a single bit of the result.
 #[test]
 fn masked_keys_leak_nothing() {

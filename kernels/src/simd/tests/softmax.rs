@@ -148,3 +148,15 @@ fn threads_change_nothing() {
         }
     }
 }
+
+/// s·x may be beyond f32 where its distance from the maximum is not.
+#[test]
+fn products_beyond_the_range() {
+    for x in [[-6e37, -1.2e38, -1.3e38], [1.2e38, 1.1e38, 1.0e38], [-1.2e38, -1.2e38, -1.3e38]] {
+        for name in ["softmax", "log_softmax"] {
+            for shape in ["shape=1x3", "shape=3x1 axis=0"] {
+                check(&format!("{name} f32 {shape} scale=4"), x.to_vec(), 3.0);
+            }
+        }
+    }
+}
