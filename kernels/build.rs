@@ -8,8 +8,21 @@
 use std::env;
 use std::path::Path;
 
+/// Tells the tests of matrix units whether this machine has them, so that they are reported as ignored
+/// where it has not, rather than as passed.
+fn units() {
+    println!("cargo::rustc-check-cfg=cfg(has_amx, has_avx512_bf16)");
+    let told = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    for (flag, cfg) in [("amx_bf16", "has_amx"), ("avx512_bf16", "has_avx512_bf16")] {
+        if env::var("TARGET") == env::var("HOST") && told.split_whitespace().any(|word| word == flag) {
+            println!("cargo::rustc-cfg={cfg}");
+        }
+    }
+}
+
 pub(crate) fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    units();
     let told = ["DEP_TCH_LIBTORCH_LIB", "DEP_TOUCHSTONE_LIBTORCH_LIB"];
     let Some(lib) = told.into_iter().find_map(|name| env::var(name).ok()) else {
         return;

@@ -63,6 +63,11 @@ pub enum Failure {
         /// The first element that differs beyond its bound.
         first: Element,
     },
+    /// Right where operands and results start at a cache line, and wrong where they do not.
+    Unaligned {
+        /// The first element that is wrong.
+        first: Element,
+    },
 }
 
 impl fmt::Display for Failure {
@@ -82,6 +87,9 @@ impl fmt::Display for Failure {
             }
             Failure::NotRepeatable { first } => {
                 write!(f, "a second run on the same inputs is wrong: {first}")
+            }
+            Failure::Unaligned { first } => {
+                write!(f, "wrong where operands and results start between cache lines: {first}")
             }
         }
     }

@@ -3,9 +3,9 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use touchstone_kernels::{Backend, BackendError, Declaration, Inputs, Outputs, Prepared, Support};
+use touchstone_kernels::{Backend, BackendError, Declaration, Inputs, Outputs, Prepared, Support, tensor};
 
-use crate::agreement::{Agreement, Failure, judge_by};
+use crate::agreement::{Agreement, Element, Failure, judge_by};
 use crate::case::Case;
 use crate::known::KnownIssues;
 use crate::oracle::Expected;
@@ -13,8 +13,8 @@ use crate::outcome::Outcome;
 use crate::safeguard::{Safeguard, Safeguards};
 use crate::suspicion::suspicion_by;
 
-/// Runs `backend` on a case and judges it: the results of two runs, the guard zones around all
-/// tensors, and the inputs afterwards.
+/// Runs `backend` on a case and judges it: the results of two runs and of one whose operands and results
+/// start between cache lines, the guard zones around all tensors, and the inputs afterwards.
 pub fn check(
     backend: &dyn Backend,
     case: &Case,
@@ -38,10 +38,10 @@ pub(crate) fn check_by(
         return Outcome::Unsupported { reason: reason.into_owned() };
     }
     let before = fingerprint(inputs);
-    let outcome = match run_twice(backend, case, inputs) {
+    let outcome = match run_all(backend, case, inputs) {
         Err(Stop::Memory(reason)) => return Outcome::Unsupported { reason },
         Err(Stop::Failed(message)) => return Outcome::Error { message },
-        Ok(Twice { first, second, operands }) => {
+        Ok(Runs { first, second, unaligned, operands }) => {
             let declaration = backend.declares(&case.problem);
             let mut agreement = judge_by(safeguards, expected, &declaration, &first);
             if agreement.failure.is_none() {
@@ -54,9 +54,14 @@ pub(crate) fn check_by(
                 } else if safeguards.have(Safeguard::Operands) && !unchanged {
                     Some(Failure::InputChanged)
                 } else {
-                    second
-                        .filter(|_| safeguards.have(Safeguard::SecondRun))
-                        .and_then(|second| repeated(judge_by(safeguards, expected, &declaration, &second)))
+                    let again = |outputs: Option<Outputs>, safeguard, as_failure: fn(Element) -> Failure| {
+                        let outputs = outputs.filter(|_| safeguards.have(safeguard))?;
+                        let failure = judge_by(safeguards, expected, &declaration, &outputs).failure?;
+                        Some(in_another_run(failure, as_failure))
+                    };
+                    again(second, Safeguard::SecondRun, |first| Failure::NotRepeatable { first }).or_else(
+                        || again(unaligned, Safeguard::Alignment, |first| Failure::Unaligned { first }),
+                    )
                 };
             }
             weigh(safeguards, agreement, case, inputs, expected, &declaration)
@@ -103,22 +108,50 @@ enum Stop {
     Failed(String),
 }
 
-/// What two runs on the same inputs left.
-struct Twice {
+/// What the runs of a check left.
+struct Runs {
     first: Outputs,
-    /// Where they differ from the first in any bit, or something was written around them.
+    /// Of a second run on the same inputs, where they differ from the first in any bit, or something was
+    /// written around them.
     second: Option<Outputs>,
+    /// The same of a run on operands that start between cache lines, into results that do.
+    unaligned: Option<Outputs>,
     /// The operands as the kernel had them, where it shows them.
-    operands: Option<Inputs>,
+    operands: Vec<Inputs>,
 }
 
-fn run_twice(backend: &dyn Backend, case: &Case, inputs: &Inputs) -> Result<Twice, Stop> {
-    guarded(|| {
+fn run_all(backend: &dyn Backend, case: &Case, inputs: &Inputs) -> Result<Runs, Stop> {
+    let (first, second, own) = guarded(|| {
         let mut prepared = backend.ready(&case.problem, inputs)?;
         let first = run(prepared.as_mut())?;
         let second = run(prepared.as_mut())?;
-        let differs = second != first || !second.guards_intact();
-        Ok(Twice { first, second: differs.then_some(second), operands: prepared.operands().cloned() })
+        Ok((first, second, prepared.operands().cloned()))
+    })?;
+    // A library that keeps its operands elsewhere places them itself.
+    let unaligned = own.as_ref().map(|_| unaligned(backend, case, inputs)).transpose()?;
+    let differs = |outputs: &Outputs| *outputs != first || !outputs.guards_intact();
+    let second = Some(second).filter(differs);
+    let (unaligned, moved) = unaligned.unzip();
+    let unaligned = unaligned.filter(differs);
+    Ok(Runs {
+        first,
+        second,
+        unaligned,
+        operands: own.into_iter().chain(moved.into_iter().flatten()).collect(),
+    })
+}
+
+/// Results that start between cache lines, of operands that do, and these operands afterwards: as they were
+/// given and as the kernel had them.
+fn unaligned(backend: &dyn Backend, case: &Case, inputs: &Inputs) -> Result<(Outputs, Vec<Inputs>), Stop> {
+    guarded(|| {
+        tensor::unaligned(case.seed, || {
+            let moved = inputs.placed_anew();
+            let mut prepared = backend.ready(&case.problem, &moved)?;
+            let outputs = run(prepared.as_mut())?;
+            let own = prepared.operands().cloned();
+            Ok((outputs, own.into_iter().chain([moved]).collect()))
+        })
     })
 }
 
@@ -144,14 +177,12 @@ pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }
 
-/// A second run that differs must be right by itself.
-fn repeated(second: Agreement) -> Option<Failure> {
-    second.failure.map(|failure| match failure {
-        Failure::Outside { worst: first, .. } | Failure::NonFinite { first, .. } => {
-            Failure::NotRepeatable { first }
-        }
+/// The failure of another run than the first, where that one was right.
+fn in_another_run(failure: Failure, as_failure: fn(Element) -> Failure) -> Failure {
+    match failure {
+        Failure::Outside { worst: first, .. } | Failure::NonFinite { first, .. } => as_failure(first),
         other => other,
-    })
+    }
 }
 
 /// A failure that a known issue describes is known; a witness that passes is a failure.

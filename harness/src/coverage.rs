@@ -47,6 +47,12 @@ pub fn levels(case: &Case) -> Vec<Level> {
     levels
 }
 
+/// Factors that are sizes, with the levels of [`class`].
+pub const SIZES: [&str; 12] = [
+    "batch", "queries", "keys", "length", "rows", "width", "samples", "channels", "spatial", "elements",
+    "heads", "pairs",
+];
+
 /// Factors whose level 0 is a number and not a size.
 const NUMBERS: [&str; 4] = ["scale", "offset", "eps", "momentum"];
 

@@ -249,7 +249,8 @@ impl KnownIssue {
             | Failure::GuardOverwritten { .. }
             | Failure::InputChanged
             | Failure::Stale { .. }
-            | Failure::NotRepeatable { .. } => false,
+            | Failure::NotRepeatable { .. }
+            | Failure::Unaligned { .. } => false,
         }
     }
 

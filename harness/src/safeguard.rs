@@ -27,6 +27,8 @@ pub enum Safeguard {
     Operands,
     /// A second run on the same operands is right by itself.
     SecondRun,
+    /// Operands and results that do not start at a cache line give right results too.
+    Alignment,
     /// Results are NaN until a kernel writes them.
     Unwritten,
     /// Results, guard zones and operands are verified again after a measurement.
@@ -56,6 +58,7 @@ touchstone_kernels::named_enum!(Safeguard, "safeguard", {
     Safeguard::OperandGuards => "operand-guards",
     Safeguard::Operands => "operands",
     Safeguard::SecondRun => "second-run",
+    Safeguard::Alignment => "alignment",
     Safeguard::Unwritten => "unwritten",
     Safeguard::AfterTiming => "after-timing",
     Safeguard::Refused => "refused",

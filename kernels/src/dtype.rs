@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use half::{bf16, f16};
+pub use half::{bf16, f16};
 
 use crate::error::ParseError;
 
@@ -240,11 +240,11 @@ macro_rules! with_element {
                 $body
             }
             $crate::DType::F16 => {
-                type $T = ::half::f16;
+                type $T = $crate::dtype::f16;
                 $body
             }
             $crate::DType::BF16 => {
-                type $T = ::half::bf16;
+                type $T = $crate::dtype::bf16;
                 $body
             }
         }

@@ -84,6 +84,16 @@ impl Inputs {
         self.map(|input| Arc::new(input.tensor.as_ref().clone()))
     }
 
+    /// A copy that lies as [`tensor`](crate::tensor) places tensors on this thread at the moment; a
+    /// [`deep_clone`](Inputs::deep_clone) lies as the original does.
+    pub fn placed_anew(&self) -> Self {
+        self.map(|input| {
+            let mut tensor = Tensor::zeros(input.tensor.element(), input.tensor.shape());
+            tensor.bytes_mut().copy_from_slice(input.tensor.bytes());
+            Arc::new(tensor)
+        })
+    }
+
     /// What [`Backend::prepare`](crate::Backend::prepare) gets to see: the data operands have their
     /// shapes and types, and hold NaN in memory of their own. The others are shared.
     #[must_use]

@@ -31,6 +31,8 @@ enum Placement {
     Bare,
     /// See [`scattered`]: the state of a linear congruential generator.
     Scattered(u64),
+    /// See [`unaligned`]: the same.
+    Unaligned(u64),
 }
 
 thread_local! {
@@ -50,17 +52,25 @@ impl Placement {
         work()
     }
 
-    /// Guard bytes before and after the next tensor.
-    fn guards() -> [usize; 2] {
+    /// Guard bytes before and after the next tensor, whose elements have this size.
+    fn guards(size: usize) -> [usize; 2] {
+        // Knuth's; the high bits are the good ones.
+        let after = |state: u64| state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let draw = |state: u64| (state >> 32) as usize;
         match PLACEMENT.get() {
             Placement::Guarded => [GUARD_BYTES; 2],
             Placement::Bare => [0; 2],
             Placement::Scattered(state) => {
-                // Knuth's; the high bits are the good ones.
-                let next = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let next = after(state);
                 PLACEMENT.set(Placement::Scattered(next));
-                let before = (next >> 32) as usize % (PAGE / ALIGNMENT) * ALIGNMENT;
+                let before = draw(next) % (PAGE / ALIGNMENT) * ALIGNMENT;
                 [GUARD_BYTES + before, GUARD_BYTES + PAGE - ALIGNMENT - before]
+            }
+            Placement::Unaligned(state) => {
+                let next = after(state);
+                PLACEMENT.set(Placement::Unaligned(next));
+                let places = ALIGNMENT / size - 1;
+                [GUARD_BYTES + (1 + draw(next) % places) * size, GUARD_BYTES]
             }
         }
     }
@@ -86,11 +96,20 @@ pub fn scattered<R>(seed: u64, work: impl FnOnce() -> R) -> R {
     Placement::Scattered(seed).during(work)
 }
 
+/// Runs `work`, in which no tensor that this thread makes starts at a cache line: each is aligned as its
+/// elements have to be, and begins at one of the other places of a line, drawn from `seed`.
+///
+/// A caller's operand may be a slice of something larger. A kernel that loads whole lines, or that treats
+/// the elements before the first line apart, is wrong there if anywhere.
+pub fn unaligned<R>(seed: u64, work: impl FnOnce() -> R) -> R {
+    Placement::Unaligned(seed).during(work)
+}
+
 /// A dense row-major tensor in host memory.
 ///
 /// The data start on a 64-byte boundary and lie between two guard zones, so that a kernel which
 /// writes past either end is found by [`guards_intact`](Tensor::guards_intact); unless the tensor
-/// is [`bare`], and anywhere in a page if it is [`scattered`].
+/// is [`bare`], and anywhere in a page if it is [`scattered`], and off the boundary if it is [`unaligned`].
 #[derive(Clone, Debug)]
 pub struct Tensor {
     shape: Vec<usize>,
@@ -104,7 +123,7 @@ impl Tensor {
     /// A tensor of zeros.
     pub fn zeros(element: ElementType, shape: &[usize]) -> Self {
         let bytes = shape.iter().product::<usize>() * element.size();
-        let guards @ [before, after] = Placement::guards();
+        let guards @ [before, after] = Placement::guards(element.size());
         let alignment = if before == 0 { element.size() } else { ALIGNMENT };
         let mut buffer = AVec::with_capacity(alignment, before + bytes + after);
         buffer.resize(before, GUARD);
@@ -281,6 +300,25 @@ impl Eq for Tensor {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unaligned_tensors_start_off_a_cache_line() {
+        unaligned(3, || {
+            let mut places = std::collections::HashSet::new();
+            for (dtype, size) in [(DType::F32, 4), (DType::BF16, 2)] {
+                for _ in 0..300 {
+                    let mut tensor = Tensor::unwritten(dtype, &[5]).clone();
+                    let place = tensor.bytes().as_ptr() as usize % ALIGNMENT;
+                    assert!(place != 0 && place.is_multiple_of(size), "{dtype} at {place}");
+                    assert!(tensor.guards_intact());
+                    tensor.surroundings_mut()[0] = 0;
+                    assert!(!tensor.guards_intact());
+                    places.insert((size, place));
+                }
+            }
+            assert_eq!(places.len(), 15 + 31);
+        });
+    }
 
     #[test]
     fn scattered_tensors_start_at_any_line_of_a_page() {

@@ -21,12 +21,19 @@ struct Table {
     note: &'static str,
 }
 
-const TABLES: [Table; 5] = [
+const TABLES: [Table; 6] = [
     Table {
         file: "kills.csv",
         title: "Planted faults, and the case that caught each",
         note: "Wrong kernels that the checker has to fail, once for each storage type in which the mistake can \
                be made. A fault without a case would have survived.",
+    },
+    Table {
+        file: "alone.csv",
+        title: "What each fill and each class of size catches by itself",
+        note: "Planted faults, each in each storage type, posed to the cases of one fill or one class of size \
+               only. `only` counts those that no other case catches; `false alarms` are failures of correct \
+               kernels there.",
     },
     Table {
         file: "safeguards.csv",

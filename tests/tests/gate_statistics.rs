@@ -188,7 +188,8 @@ fn unchanged_code_is_not_red() {
 #[test]
 fn the_margin_itself_is_not_red() {
     for noise in HONEST {
-        let gates = 300;
+        // So many that a rate of 1.7 % would show.
+        let gates = 3000;
         let reds = reds(noise, 0.02f64.ln_1p(), gates);
         println!("{noise:?}: {reds} red of {gates} gates at the margin");
         // More would be a surprise of one in a thousand if the rate were 1 %.

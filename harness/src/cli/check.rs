@@ -10,16 +10,16 @@ use super::explore::{self, Exploring};
 use super::invariants;
 use super::output::{Format, print};
 use super::plan::{Keeping, carry_out};
-use super::select::{Backends, Selection};
+use super::select::{Backends, Selection, processors};
 use super::{MakeRegistry, Verdict};
 use crate::comparison::Plan;
 use crate::timing::Effort;
 
 /// Check the agreement of backends with the oracle
 ///
-/// Every element of every result is held against its own error bound; guard zones, inputs and a
-/// second run are checked as well. Exits with 2 when anything is wrong that no known issue
-/// explains.
+/// Every element of every result is held against its own error bound; guard zones, inputs, a second
+/// run and operands that start between cache lines are checked as well, with one thread and with
+/// all. Exits with 2 when anything is wrong that no known issue explains.
 ///
 /// A baseline holds the accuracy of an earlier day: with `--baseline reports/baseline.csv` the run
 /// also fails when a case has lost its verdict or its contract, when its error has grown towards its
@@ -59,11 +59,12 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
     }
     let baseline = arguments.held.read(selection)?;
     // Libraries compute differently with more threads: a baseline is for one.
-    let threads = if baseline.is_some() { 1 } else { selection.who.one_thread_count()? };
+    let threads = if baseline.is_some() { vec![1] } else { selection.who.threads(&[1, processors()]) };
+    let most = threads.last().copied().unwrap_or(1);
     let plan = Plan {
         cases: selection.cases(SUITES, false)?,
-        backends: selection.who.backends(&registry(threads), Backends::Every)?,
-        threads: vec![threads],
+        backends: selection.who.backends(&registry(most), Backends::Every)?,
+        threads,
         timing: false,
         effort: Effort::default(),
         slowest: Duration::MAX,

@@ -3,6 +3,7 @@
 //! One file per command. Standard output carries only what was asked for; progress and
 //! complaints go to standard error.
 
+mod alone;
 mod audit;
 mod baseline;
 mod bench;

@@ -26,7 +26,7 @@ pub(super) struct Who {
     /// Only backends on these devices: cpu, cuda, cuda:1, metal
     #[arg(long, value_name = "DEVICE", value_delimiter = ',')]
     device: Vec<String>,
-    /// Thread counts, `all` for every processor [default: all; to be timed, 1 and all]
+    /// Thread counts, `all` for every processor [default: 1 and all; where only one is taken, all]
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = threads)]
     threads: Vec<usize>,
     /// A file of known issues, instead of the one built in

@@ -12,7 +12,7 @@ use touchstone_reports::{Status, evidence, markdown};
 use super::explore::Exploring;
 use super::output::plain;
 use super::select::processors;
-use super::{Verdict, audit, stop_on_ctrl_c};
+use super::{Verdict, alone, audit, stop_on_ctrl_c};
 use crate::progress;
 use crate::selftest::cheats::{self, Cheats};
 use crate::selftest::{self, Need, Score, Specimen};
@@ -39,6 +39,7 @@ use crate::selftest::{self, Need, Score, Specimen};
 #[command(after_help = "Examples:\n  touchstone selftest\n  \
     touchstone selftest --suite smoke --fault '^rope-'\n  \
     touchstone selftest --out proof   # proof/kills.csv, proof/safeguards.csv\n  \
+    touchstone selftest --alone --fault '^rope-'   # what each fill catches of RoPE's faults\n  \
     touchstone selftest --explore 20000   # variants on random problems")]
 pub(super) struct Arguments {
     /// Suites whose cases are posed: smoke, standard, models, or the path of a .toml file
@@ -58,8 +59,13 @@ pub(super) struct Arguments {
     /// below a thousandth of it. With --out: bounds.csv and bounds.svg
     #[arg(long, conflicts_with = "fault")]
     audit: bool,
+    /// Ask instead what the cases of each fill, and those with each class of size, catch by themselves,
+    /// and what only they do. With --out: alone.csv. About ten minutes on two cores
+    #[arg(long, conflicts_with_all = ["audit", "explore"])]
+    alone: bool,
     /// Put the counts between the markers `<!-- touchstone:selftest -->` and
-    /// `<!-- /touchstone:selftest -->` of this document
+    /// `<!-- /touchstone:selftest -->` of this document; with --alone the table between those of
+    /// `touchstone:alone`
     #[arg(long, value_name = "FILE", conflicts_with_all = ["fault", "audit", "explore"])]
     splice: Option<PathBuf>,
     /// List the faults and variants, and run nothing
@@ -97,6 +103,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     crate::timing::configure_threads(processors())?;
     if arguments.audit {
         return audit::run(&variants, &cases, arguments.out.as_deref());
+    }
+    if arguments.alone {
+        let (out, document) = (arguments.out.as_deref(), arguments.splice.as_deref());
+        return alone::run(&faults, &variants, &cases, out, document);
     }
     let bar = progress::over_cases(cases.len());
     let score = selftest::run(

@@ -18,7 +18,7 @@
 
 use rayon::prelude::*;
 use touchstone_kernels::op::{BatchNorm, BatchNormMode, GroupNorm, InstanceNorm, LayerNorm, RmsNorm};
-use touchstone_kernels::{Inputs, Problem};
+use touchstone_kernels::{DType, Inputs, Problem};
 
 use super::rounding::{U, UNDERFLOW, growth};
 use super::{ExpectedResult, required, sum};
@@ -218,28 +218,33 @@ fn elements(
     out
 }
 
+/// A number that is rounded to a storage type on the way, and its error: known exactly where all that it
+/// may be before round to the same.
+fn rounded(dtype: DType, (value, error): (f64, f64)) -> (f64, f64) {
+    let (low, high) = (dtype.round(value - error), dtype.round(value + error));
+    if low == high { (low, 0.0) } else { ((low + high) / 2.0, (high - low) / 2.0) }
+}
+
 pub(super) fn rms_norm(spec: &RmsNorm, problem: &Problem, inputs: &Inputs) -> Vec<ExpectedResult> {
     let (_, width) = spec.rows_and_width();
     let x = required(inputs, "x");
     let affine = AffineOperands::new(inputs);
     let mut out = ExpectedResult::new(&problem.results()[0], width);
-    // Half the error of the mean square, the root, two products, the offset; and the rounding of
-    // the normalized value where the semantics ask for it, near zero to the spacing of subnormals.
-    let (early, early_underflow) = match spec.round_before_weight {
-        true => (problem.dtype.unit_roundoff(), problem.dtype.smallest_subnormal() / 2.0),
-        false => (0.0, 0.0),
-    };
-    let relative = ((growth(width) + 2.0) / 2.0 + 5.0) * U + early;
+    // Half the error of the mean square, the root, a product; then the offset and another product.
+    let of_rms = ((growth(width) + 2.0) / 2.0 + 3.0) * U;
+    let of_weight = 2.0 * U;
     out.blocks(width).zip(x.par_chunks(width.max(1))).for_each(|(block, x)| {
         let mean_square = sum(x.iter().map(|x| x * x)) / width as f64;
         let rstd = 1.0 / (mean_square + spec.eps as f64).sqrt();
+        let relative = of_rms + UNDERFLOW / (mean_square + spec.eps as f64);
         for (i, &x) in x.iter().enumerate() {
             let weight = if spec.weight { spec.weight_offset as f64 + affine.at(i).weight } else { 1.0 };
-            let value = x * rstd * weight;
-            block.value[i] = value;
-            block.error[i] = (relative + UNDERFLOW / (mean_square + spec.eps as f64)) * value.abs()
-                + (early_underflow + UNDERFLOW) * weight.abs()
-                + UNDERFLOW;
+            let exact = x * rstd;
+            let own = (exact, relative * exact.abs() + UNDERFLOW);
+            let (normalized, error) =
+                if spec.round_before_weight { rounded(problem.dtype, own) } else { own };
+            block.value[i] = normalized * weight;
+            block.error[i] = error * weight.abs() + of_weight * block.value[i].abs() + UNDERFLOW;
         }
     });
     vec![out]

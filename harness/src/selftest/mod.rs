@@ -30,9 +30,11 @@
 //! | `arithmetic`, `flow`, `normalise` | kernels whose every step can be exchanged, for both |
 //! | `engine`, `score` | the run, and what comes of it |
 //! | `audit` | how near right ways come to their bounds |
+//! | `alone` | what each fill and each kind of size catches by itself |
 //! | `needs`, `blunt` | the run without each safeguard, and what only some of them see |
 
 mod activation;
+mod alone;
 mod arithmetic;
 mod attention;
 mod audit;
@@ -50,6 +52,7 @@ mod score;
 mod softmax;
 mod variants;
 
+pub use alone::{Alone, Trait, alone};
 pub use audit::{Audited, LOOSE, Loosest, Mistake, audit};
 pub use engine::{MOST_BYTES, MOST_FLOPS, cases, caught_by_invariants, random_cases, run};
 pub use needs::{Escape, Need, SMALL_BYTES, SMALL_FLOPS, needs};

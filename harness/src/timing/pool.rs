@@ -3,6 +3,7 @@
 use touchstone_kernels::{Operand, Problem};
 
 use crate::machine::Caches;
+use touchstone_reports::words::bytes;
 
 /// What the caches hold when an iteration starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,16 +35,23 @@ impl CacheState {
     /// The copies to rotate through: one when hot; when cold, as many as take more than twice the
     /// last-level cache, but no more than 512 MiB and 256.
     ///
-    /// The bytes that result decide which level of the roofline a cold row is held against: small
-    /// problems may stay within an enormous cache.
-    pub fn entries(self, problem: &Problem, caches: &Caches) -> usize {
+    /// # Errors
+    /// A sentence where so many copies would stay within that cache: the row would be a hot one.
+    pub fn entries(self, problem: &Problem, caches: &Caches) -> Result<usize, String> {
         if self == CacheState::Hot {
-            return 1;
+            return Ok(1);
         }
         let one = footprint(problem).max(1);
         let last_level = caches.last_level().unwrap_or(ASSUMED_LAST_LEVEL);
-        let wanted = (2 * last_level / one + 1).min(MAX_BYTES / one).min(MAX_ENTRIES);
-        wanted.max(1) as usize
+        let wanted = (2 * last_level / one + 1).min(MAX_BYTES / one).clamp(1, MAX_ENTRIES);
+        if wanted * one <= last_level.min(MAX_BYTES / 2) {
+            return Err(format!(
+                "too small to be timed cold: {wanted} copies of {} lie in a cache of {}",
+                bytes(one),
+                bytes(last_level)
+            ));
+        }
+        Ok(wanted as usize)
     }
 }
 
@@ -59,8 +67,8 @@ mod tests {
     fn entries(problem: &str, last_level: Option<u64>) -> (usize, u64) {
         let problem: Problem = problem.parse().unwrap();
         let caches = Caches { l3: last_level, ..Caches::default() };
-        assert_eq!(CacheState::Hot.entries(&problem, &caches), 1);
-        let entries = CacheState::Cold.entries(&problem, &caches);
+        assert_eq!(CacheState::Hot.entries(&problem, &caches), Ok(1));
+        let entries = CacheState::Cold.entries(&problem, &caches).unwrap();
         (entries, entries as u64 * footprint(&problem))
     }
 
@@ -72,8 +80,22 @@ mod tests {
         assert!(bytes > 64 << 20);
         assert_eq!(entries("softmax f32 shape=1024x1024", None), (count, bytes));
         assert_eq!(entries("softmax f32 shape=1024x1024", Some(300 << 20)), (64, MAX_BYTES));
-        assert_eq!(entries("softmax f16 shape=4x4", Some(32 << 20)).0, 256);
-        // One copy larger than the cap.
-        assert_eq!(entries("softmax f32 shape=16384x8192", Some(32 << 20)).0, 1);
+        // One copy larger than the cap, which leaves the cache by itself.
+        let (count, bytes) = entries("softmax f32 shape=16384x8192", Some(32 << 20));
+        assert_eq!(count, 1);
+        assert!(bytes > 2 * (32 << 20));
+    }
+
+    #[test]
+    fn a_rotation_that_stays_in_a_cache_is_not_called_cold() {
+        for (problem, last_level) in [
+            ("softmax f16 shape=4x4", 32 << 20),
+            ("softmax f32 shape=64x64", 32 << 20),
+            ("softmax f32 shape=64x256", 1 << 30),
+        ] {
+            let caches = Caches { l3: Some(last_level), ..Caches::default() };
+            let why = CacheState::Cold.entries(&problem.parse().unwrap(), &caches).unwrap_err();
+            assert!(why.contains("256 copies"), "{why}");
+        }
     }
 }

@@ -150,22 +150,18 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(has_avx512_bf16), ignore = "no AVX512-BF16 on this machine")]
     fn scores_are_those_of_the_definition() {
-        let Some(pairs) = Pairs::detect() else {
-            println!("no AVX512-BF16 here");
-            return;
-        };
+        let pairs = Pairs::detect().expect("this was built on a machine with AVX512-BF16");
         sums_are_those_of_the_definition::<1>(pairs);
         sums_are_those_of_the_definition::<2>(pairs);
         sums_are_those_of_the_definition::<3>(pairs);
     }
 
     #[test]
+    #[cfg_attr(not(has_avx512_bf16), ignore = "no AVX512-BF16 on this machine")]
     fn slices_that_are_too_short_are_refused() {
-        let Some(pairs) = Pairs::detect() else {
-            println!("no AVX512-BF16 here");
-            return;
-        };
+        let pairs = Pairs::detect().expect("this was built on a machine with AVX512-BF16");
         for (depth, q, s) in [(3, 64, 64), (0, 64, 64), (4, 31, 64), (4, 64, 15)] {
             let refused = std::panic::catch_unwind(|| {
                 pairs.scores::<1>(&[0; 4], depth, &vec![0.0; q], &mut vec![0.0; s]);

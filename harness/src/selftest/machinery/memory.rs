@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use touchstone_kernels::{BackendError, Outputs, Problem};
+use touchstone_kernels::tensor::ALIGNMENT;
+use touchstone_kernels::{BackendError, Outputs, Problem, Tensor};
 
 use super::len;
 use super::stray::{past_the_end, stray};
@@ -148,6 +149,29 @@ pub(super) fn faults() -> Vec<Specimen> {
                 *outputs = right?;
                 if run > 0 {
                     stray(outputs, past_the_end);
+                }
+                Ok(())
+            },
+        ),
+        stateful(
+            "head-not-stored",
+            "Results are stored from the first cache line on: whoever made the buffer has surely aligned it.",
+            |p| len(p) > 0,
+            |problem, _, right, outputs| {
+                let head = |tensor: &Tensor| {
+                    tensor.bytes().as_ptr().align_offset(ALIGNMENT) / tensor.element().size()
+                };
+                let held: Vec<_> =
+                    outputs.iter().map(|(_, tensor)| (tensor.to_f64(), head(tensor))).collect();
+                let mut held = held.into_iter();
+                let stored = mistaken(problem, &right?, |_, values| {
+                    if let Some((held, head)) = held.next() {
+                        let head = head.min(values.len());
+                        values[..head].copy_from_slice(&held[..head]);
+                    }
+                })?;
+                for ((_, to), (_, from)) in outputs.iter_mut().zip(stored.iter()) {
+                    to.bytes_mut().copy_from_slice(from.bytes());
                 }
                 Ok(())
             },

@@ -108,5 +108,15 @@ pub(super) fn faults() -> Vec<Specimen> {
             },
         )
         .only(SHORT),
+        fault(
+            "rms-not-rounded-before-weight",
+            "The normalized value stays in f32, where the model was trained with it stored.",
+            |p| rms_of(p).is_some_and(|spec| spec.weight && spec.round_before_weight),
+            |problem, inputs| {
+                let spec = rms_of(problem).ok_or_else(unsupported)?.clone();
+                naive_on(Op::RmsNorm(RmsNorm { round_before_weight: false, ..spec }), problem.dtype, inputs)
+            },
+        )
+        .only(SHORT),
     ]
 }

@@ -185,8 +185,11 @@ fn a_key_with_all_the_weight_has_weight_one() {
             for scale in ["10000000", "1000000000", "-3000000000"] {
                 let problem: Problem = format!("attention {dtype} {fields} scale={scale}").parse().unwrap();
                 let small = if dtype == "f16" { 1e-6 } else { 1e-15 };
-                let inputs =
-                    inputs_with(&problem, 5, |name, _, noise| if name == "v" { noise * small } else { noise });
+                let inputs = inputs_with(
+                    &problem,
+                    5,
+                    |name, _, noise| if name == "v" { noise * small } else { noise },
+                );
                 let expected = run(&Naive, &problem, &inputs);
                 for isa in Isa::present() {
                     let outputs = run(&Simd::new(isa, 1), &problem, &inputs);

@@ -1,0 +1,89 @@
+//! `touchstone selftest --alone`: what each fill and each class of size catches by itself.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::Context;
+use touchstone_reports::store::write_whole;
+use touchstone_reports::{evidence, markdown};
+
+use super::output::plain;
+use super::{Verdict, stop_on_ctrl_c};
+use crate::progress;
+use crate::selftest::{self, Alone, Specimen, Trait};
+use crate::suite::SuiteCase;
+
+const HEADER: [&str; 7] = [
+    "cases with",
+    "how many",
+    "faults asked",
+    "caught",
+    "only here",
+    "verdicts on right ones",
+    "false alarms",
+];
+
+/// Poses all faults, prints the table, writes it and puts it into a document.
+pub(super) fn run(
+    faults: &[Specimen],
+    variants: &[Specimen],
+    cases: &[SuiteCase],
+    out: Option<&Path>,
+    document: Option<&Path>,
+) -> anyhow::Result<Verdict> {
+    let bar = progress::over_cases(cases.len());
+    let all = selftest::alone(
+        faults,
+        variants,
+        cases,
+        &|done, of| {
+            bar.set_length(of as u64);
+            bar.set_position(done as u64);
+        },
+        stop_on_ctrl_c(),
+    );
+    bar.finish_and_clear();
+    let Some(all) = all else { return Ok(Verdict::Interrupted) };
+    let rows: Vec<[String; HEADER.len()]> = all.iter().map(cells).collect();
+    let mut table = plain(HEADER);
+    for row in &rows {
+        table.add_row(row);
+    }
+    writeln!(std::io::stdout().lock(), "{table}")?;
+    if let Some(out) = out {
+        evidence::write(&out.join("alone.csv"), &HEADER, rows.iter().cloned())
+            .context("cannot write the table")?;
+    }
+    if let Some(document) = document {
+        let named = || document.display().to_string();
+        let text = std::fs::read_to_string(document).with_context(|| format!("cannot read {}", named()))?;
+        let text = markdown::splice(&text, "alone", &as_markdown(&rows))
+            .with_context(|| format!("cannot renew {}", named()))?;
+        write_whole(document, text.as_bytes()).with_context(|| format!("cannot write {}", named()))?;
+    }
+    let alarms: usize = all.values().map(|alone| alone.false_alarms).sum();
+    Ok(if alarms > 0 { Verdict::Wrong } else { Verdict::Ok })
+}
+
+fn cells(((factor, level), alone): (&Trait, &Alone)) -> [String; HEADER.len()] {
+    let share = 100.0 * alone.caught as f64 / alone.concerned.max(1) as f64;
+    [
+        format!("{factor} {level}"),
+        alone.cases.to_string(),
+        alone.concerned.to_string(),
+        format!("{} ({share:.0} %)", alone.caught),
+        alone.only.to_string(),
+        alone.judgements.to_string(),
+        alone.false_alarms.to_string(),
+    ]
+}
+
+fn as_markdown(rows: &[[String; HEADER.len()]]) -> String {
+    let mut text = format!("\n| {} |\n|---|{}\n", HEADER.join(" | "), "---:|".repeat(HEADER.len() - 1));
+    for row in rows {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "| {} |", row.join(" | "));
+    }
+    text
+}
