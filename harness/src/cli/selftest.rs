@@ -60,7 +60,7 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with = "fault")]
     audit: bool,
     /// Ask instead what the cases of each fill, and those with each class of size, catch by themselves,
-    /// and what only they do. With --out: alone.csv. About ten minutes on two cores
+    /// and what only they do. With --out: alone.csv. About four minutes on two cores
     #[arg(long, conflicts_with_all = ["audit", "explore"])]
     alone: bool,
     /// Put the counts between the markers `<!-- touchstone:selftest -->` and
