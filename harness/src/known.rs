@@ -263,11 +263,74 @@ impl KnownIssue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agreement::Element;
 
     #[test]
     fn built_in_entries_parse() {
         for issue in KnownIssues::built_in().unwrap().iter() {
             assert!(issue.evidence.len() > 20 && issue.cause.len() > 20, "{}", issue.id);
         }
+    }
+
+    /// An entry for softmax of `naive`, which excuses what `fields` say.
+    fn entry(fields: &str) -> KnownIssues {
+        let text = format!(
+            "[[issue]]\nid = 'own'\nbackend = 'naive'\nsince = '1'\ncause = 'a cause'\nevidence = 'seen'\n\
+             upstream = 'none'\ncases = '^softmax f32 '\n{fields}\n\
+             witness = ['softmax f32 shape=2x3 fill=normal seed=1']\n"
+        );
+        KnownIssues::parse(Path::new("own.toml"), &text).unwrap()
+    }
+
+    fn figures(error_over_bound: f64) -> Figures {
+        Figures {
+            max_abs: 0.0,
+            max_rel: 0.0,
+            rmse: 0.0,
+            ulp_p99: 0.0,
+            ulp_max: 0.0,
+            error_over_bound,
+            cosine: 1.0,
+            worst: None,
+            elements: 6,
+        }
+    }
+
+    #[test]
+    fn an_entry_excuses_a_kind_up_to_a_size_and_nothing_else() {
+        let element = Element { result: "out", index: vec![0], expected: 1.0, got: 2.0, tolerance: 0.5 };
+        let first = || element.clone();
+        let outside = Failure::Outside { count: 1, of: 6, worst: first() };
+        let non_finite = Failure::NonFinite { count: 1, of: 6, first: first() };
+        let (case, id) =
+            ("softmax f32 shape=2x3 fill=normal seed=1".parse::<Case>().unwrap(), "naive".parse().unwrap());
+        let inputs = case.inputs();
+        let excuses = |issues: &KnownIssues, case: &Case, failure: &Failure, size: f64| {
+            issues.explaining(&id, case, &inputs, failure, &figures(size)).is_some()
+        };
+        let sized = entry("up_to = 2.0");
+        assert!(excuses(&sized, &case, &outside, 1.9) && !excuses(&sized, &case, &outside, 2.1));
+        assert!(!excuses(&sized, &case, &outside, f64::NAN) && !excuses(&sized, &case, &non_finite, 0.5));
+        let kind = entry("non_finite = true");
+        assert!(excuses(&kind, &case, &non_finite, 0.5) && !excuses(&kind, &case, &outside, 1.5));
+        assert!(!excuses(&kind, &case, &non_finite, 1.5), "the finite elements are held to their bounds");
+        for never in [
+            Failure::GuardOverwritten { what: "outputs" },
+            Failure::InputChanged,
+            Failure::Form { expected: "a".into(), found: "b".into() },
+            Failure::Stale { first: first() },
+            Failure::NotRepeatable { first: first() },
+            Failure::Unaligned { first: first() },
+        ] {
+            for issues in [&sized, &kind] {
+                assert!(!excuses(issues, &case, &never, 0.5), "{never}");
+            }
+        }
+        // Another operation, and inputs for which the condition does not hold.
+        let other = "log_softmax f32 shape=2x3 fill=normal seed=1".parse::<Case>().unwrap();
+        assert!(!excuses(&sized, &other, &outside, 1.9));
+        let conditional = entry("up_to = 2.0\nwhen = ['terms > 2']");
+        assert!(excuses(&conditional, &case, &outside, 1.9));
+        assert!(!excuses(&entry("up_to = 2.0\nwhen = ['terms > 3']"), &case, &outside, 1.9));
     }
 }

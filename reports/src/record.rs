@@ -185,7 +185,8 @@ pub struct Record {
     pub audit_ns: Option<u64>,
 }
 
-/// Where a row's times hold: they are compared with times of the same machine, device and clock only.
+/// Where a row's times hold: they are compared with times of the same machine and device only. Times of two
+/// clocks have no ratio either.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Setting {
     /// See [`Record::machine`].

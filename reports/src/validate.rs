@@ -72,11 +72,18 @@ pub enum RecordError {
     },
 }
 
+/// The suite of rows that `cargo bench` made.
+const CARGO_BENCH: &str = "cargo bench";
+
+/// No time of a right kernel is five times as good as the machine's own limits, however these were measured.
+const MOST_PERCENT: f64 = 500.0;
+
 impl Record {
     /// Checks that the row does not contradict itself.
     ///
     /// - identity: schema, run, time, problem, family, op, dtype, backend, at least one thread;
     /// - every row that did not pass says why and how to reproduce it;
+    /// - a timed row has its error over its bound, and a share of the roofline that can be;
     /// - timing columns are empty unless the status is passed, and complete if there is a median;
     /// - percentiles and interval ends are in order;
     /// - a row that says `passed` has errors within its bounds, and its worst element is no farther off than
@@ -117,6 +124,10 @@ impl Record {
 
     fn validate_figures(&self) -> Result<(), RecordError> {
         if self.status == Status::Passed {
+            // A benchmark of criterion's was judged beforehand, and its figures stand in another run.
+            if self.is_timed() && self.suite != CARGO_BENCH {
+                self.require("error_over_bound", self.error_over_bound.is_some())?;
+            }
             let passed = "a ratio from 0 to 1";
             self.figure("error_over_bound", self.error_over_bound, passed, |x| (0.0..=1.0).contains(&x))?;
             for (column, value) in [
@@ -149,7 +160,9 @@ impl Record {
         ] {
             self.figure(column, value, positive, |x| x.is_finite() && x > 0.0)?;
         }
-        Ok(())
+        let share = "a share of what the machine can do";
+        let is_share = |x: f64| x.is_finite() && (0.0..=MOST_PERCENT).contains(&x);
+        self.figure("roofline_percent", self.roofline_percent, share, is_share)
     }
 
     fn require(&self, column: &'static str, filled: bool) -> Result<(), RecordError> {
@@ -216,7 +229,7 @@ impl Record {
     }
 
     /// The columns that exist only after a measurement, with their text if they are filled.
-    fn timing_columns(&self) -> [(&'static str, Option<String>); 15] {
+    fn timing_columns(&self) -> [(&'static str, Option<String>); 19] {
         fn text<T: ToString>(value: Option<T>) -> Option<String> {
             value.map(|value| value.to_string())
         }
@@ -236,6 +249,10 @@ impl Record {
             ("gflops", text(self.gflops)),
             ("gb_per_s", text(self.gb_per_s)),
             ("roofline_percent", text(self.roofline_percent)),
+            ("prepare_ns", text(self.prepare_ns)),
+            ("load_ns", text(self.load_ns)),
+            ("outputs_ns", text(self.outputs_ns)),
+            ("audit_ns", text(self.audit_ns)),
         ]
     }
 }

@@ -260,6 +260,36 @@ fn a_diff_of_nothing_in_common_is_an_error_and_other_conditions_a_warning() {
 }
 
 #[test]
+fn a_diff_of_two_machines_is_refused() {
+    let (mut old, _, _) = synthetic::run("old", 1, 1.0);
+    let mut new = old.clone();
+    old.iter_mut().for_each(|record| record.machine = "one".into());
+    new.iter_mut().for_each(|record| record.machine = "two".into());
+    let message = diff(side(&old, &[]), side(&new, &[])).unwrap_err().to_string();
+    assert!(message.contains("one; two") && message.contains("touchstone gate"), "{message}");
+}
+
+/// A quarter of the slices is undisturbed: they are what the row's figures are of, and the interval too.
+#[test]
+fn a_diff_takes_the_slices_that_the_figures_are_of() {
+    let (old, old_samples, _) = synthetic::run("old", 1, 1.0);
+    let (new, mut new_samples, _) = synthetic::run("new", 1, 1.0);
+    let disturbed: Vec<_> = new_samples
+        .iter()
+        .flat_map(|sample| {
+            let slow = SampleRow { clean: false, ns: sample.ns * 3, ..sample.clone() };
+            [slow.clone(), slow]
+        })
+        .collect();
+    new_samples.extend(disturbed);
+    let found = diff(side(&old, &old_samples), side(&new, &new_samples)).unwrap();
+    for case in &found.cases {
+        let (low, high) = case.ratio.interval.expect("there are samples");
+        assert!(low <= case.ratio.value && case.ratio.value <= high, "{case:?}");
+    }
+}
+
+#[test]
 fn a_diff_finds_what_changed_and_only_that() {
     let (old, old_samples, _) = synthetic::run("old", 1, 1.0);
     let (mut new, new_samples, _) = synthetic::run("new", 1, 1.25);

@@ -4,7 +4,9 @@
 use std::path::Path;
 
 use proptest::prelude::*;
-use touchstone_reports::store::{RECORDS_FILE, SAMPLES_FILE, merge, read_table_from, write_whole};
+use touchstone_reports::store::{
+    RECORDS_FILE, SAMPLES_FILE, merge, one_machine, read_table_from, write_whole,
+};
 use touchstone_reports::{
     Environment, Record, RecordError, RooflineEntry, RunWriter, SCHEMA_VERSION, SampleRow, Status,
     StoreError, read_records, read_samples,
@@ -37,6 +39,7 @@ fn timed(problem: &str, backend: &str) -> Record {
         iterations: Some(10),
         samples: Some(2),
         median_ns: Some(1000),
+        error_over_bound: Some(0.5),
         ..row(problem, backend)
     }
 }
@@ -253,6 +256,100 @@ fn contradictions_are_refused_with_their_operands() {
     assert!(matches!(silent.validate(), Err(RecordError::Missing { column: "reason", .. })));
     let local = Record { time: "2026-01-31T12:00:00+01:00".into(), ..row("a", "naive") };
     assert!(matches!(local.validate(), Err(RecordError::Time { .. })));
+}
+
+#[test]
+fn the_word_passed_is_no_evidence() {
+    type Change = fn(&mut Record);
+    let changes: [(&str, Change); 7] = [
+        ("error_over_bound", |r| r.error_over_bound = Some(700.0)),
+        ("error_over_bound", |r| r.error_over_bound = Some(f64::NAN)),
+        ("max_abs", |r| r.max_abs = Some(f64::NAN)),
+        ("max_abs", |r| (r.worst_expected, r.worst_got, r.max_abs) = (Some(1.0), Some(3.0), Some(0.5))),
+        ("speedup", |r| r.speedup = Some(f64::NAN)),
+        ("roofline_percent", |r| r.roofline_percent = Some(43_010_038.0)),
+        ("roofline_percent", |r| r.roofline_percent = Some(f64::NAN)),
+    ];
+    for (column, change) in changes {
+        let mut record = timed("a", "naive");
+        assert_eq!(record.validate(), Ok(()));
+        change(&mut record);
+        let verdict = record.validate();
+        assert!(
+            matches!(&verdict, Err(RecordError::Figure { column: c, .. }) if *c == column),
+            "{verdict:?}"
+        );
+        // And a file that somebody else has written is not believed either.
+        let (dir, bytes) = written(&[timed("a", "naive")]);
+        let text = String::from_utf8(bytes).unwrap().replace("0.5", "700");
+        std::fs::write(dir.path().join(RECORDS_FILE), text).unwrap();
+        assert!(read_records(&[dir.path()]).is_err());
+    }
+    let unjudged = Record { error_over_bound: None, ..timed("a", "naive") };
+    assert!(matches!(unjudged.validate(), Err(RecordError::Missing { column: "error_over_bound", .. })));
+    let prepared = Record {
+        status: Status::Failed,
+        reason: "wrong".into(),
+        repro: "touchstone repro 'a'".into(),
+        prepare_ns: Some(1),
+        ..row("a", "naive")
+    };
+    assert!(matches!(
+        prepared.validate(),
+        Err(RecordError::TimeWithoutAgreement { column: "prepare_ns", .. })
+    ));
+}
+
+#[test]
+fn times_of_two_machines_stay_apart() {
+    let on = |machine: &str| Record { machine: machine.into(), ..timed("a", "naive") };
+    let both = merge([vec![on("one")], vec![on("two")]]);
+    assert_eq!(both.len(), 2, "neither replaces the other");
+    let refused = one_machine(&both).unwrap_err().to_string();
+    assert!(refused.contains("1 rows of one") && refused.contains("1 rows of two"), "{refused}");
+    assert!(one_machine(&[on("one"), on("one")]).is_ok());
+    let device = |name: &str| Record { device: "cuda:0".into(), device_name: name.into(), ..on("one") };
+    let refused = one_machine(&[device("A100"), device("H200")]).unwrap_err().to_string();
+    assert!(refused.contains("A100") && refused.contains("H200"), "{refused}");
+    // Verdicts without times may come from anywhere.
+    let untimed = |machine: &str| Record { machine: machine.into(), ..row("a", "naive") };
+    assert!(one_machine(&[untimed("one"), untimed("two")]).is_ok());
+}
+
+#[test]
+fn a_run_has_one_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = RunWriter::create(dir.path()).unwrap();
+    for second in [RunWriter::create(dir.path()), RunWriter::resume(dir.path())] {
+        assert!(matches!(second, Err(StoreError::Locked { .. })), "{second:?}");
+    }
+    drop(first);
+    assert!(RunWriter::resume(dir.path()).is_ok());
+}
+
+/// Eight rows of which the third has a quote too many: seven are good, and none is thrown away.
+#[test]
+fn a_stray_quote_costs_no_good_row() {
+    let rows: Vec<_> = (0..8).map(|i| row(&format!("p{i}"), "naive")).collect();
+    let (dir, bytes) = written(&rows);
+    let path = dir.path().join(RECORDS_FILE);
+    let damaged = String::from_utf8(bytes).unwrap().replacen("p2", "\"p2", 1);
+    std::fs::write(&path, &damaged).unwrap();
+    let refused = RunWriter::resume(dir.path()).unwrap_err();
+    assert!(matches!(refused, StoreError::Damaged { .. } | StoreError::Width { .. }), "{refused}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), damaged);
+}
+
+#[test]
+fn what_a_resumed_run_removes_is_kept_beside_it() {
+    let (dir, bytes) = written(&[row("a", "naive"), row("b", "naive")]);
+    let path = dir.path().join(RECORDS_FILE);
+    std::fs::write(&path, &bytes[..bytes.len() - 4]).unwrap();
+    let run = RunWriter::resume(dir.path()).unwrap();
+    assert_eq!((run.earlier().len(), run.removed().len()), (1, 1));
+    let kept = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let backup = kept.into_iter().find(|path| path.to_string_lossy().contains(".bak")).expect("a backup");
+    assert_eq!(std::fs::read(backup).unwrap(), &bytes[..bytes.len() - 4]);
 }
 
 #[test]

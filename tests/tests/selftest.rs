@@ -77,7 +77,7 @@ fn a_changed_operand_is_caught() {
 }
 
 /// For each safeguard something that only it sees. The whole table is `touchstone selftest`'s.
-const SEEN_BY_ONE: [(Safeguard, &str); 17] = [
+const SEEN_BY_ONE: [(Safeguard, &str); 18] = [
     (Safeguard::Form, "answers-in-f32"),
     (Safeguard::Kind, "tail-unwritten"),
     (Safeguard::Magnitude, "library-softmax-sum-in-storage"),
@@ -86,6 +86,7 @@ const SEEN_BY_ONE: [(Safeguard, &str); 17] = [
     (Safeguard::OperandGuards, "writes-past-an-input"),
     (Safeguard::Operands, "clears-the-cache"),
     (Safeguard::SecondRun, "second-call-wrong"),
+    (Safeguard::Alignment, "head-not-stored"),
     (Safeguard::Unwritten, "zeros-not-stored"),
     (Safeguard::AfterTiming, "slow-then-wrong"),
     (Safeguard::Refused, "case-without-a-bound"),

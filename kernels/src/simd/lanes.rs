@@ -117,8 +117,8 @@ pub trait Lanes: Copy + Send + Sync + std::fmt::Debug + 'static {
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
     /// √a
     fn sqrt(self, a: Self::F) -> Self::F;
-    /// a·b + c, rounded once. (`Scalar` rounds to f64 in between, which differs from one
-    /// rounding in one case of 2²⁹ and then by less than 2⁻²⁹ of an ULP.)
+    /// a·b + c, rounded once. (`Scalar` rounds to f64 in between: in about one case of 2²⁹ that is next to a
+    /// tie, and the other neighbour comes out, an error of half an ULP and a little.)
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
     /// c − a·b, rounded once like [`mul_add`](Lanes::mul_add).
     fn neg_mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
