@@ -47,7 +47,7 @@ pub fn levels(case: &Case) -> Vec<Level> {
     levels
 }
 
-/// Factors that are sizes, with the levels of [`class`].
+/// Factors that are sizes: their levels are classes such as `of 16` and `over 1024`.
 pub const SIZES: [&str; 12] = [
     "batch", "queries", "keys", "length", "rows", "width", "samples", "channels", "spatial", "elements",
     "heads", "pairs",

@@ -126,6 +126,28 @@ fn repro_reproduces_a_row() {
     assert_eq!(Some(max_abs), row.max_abs, "{}", row.repro);
 }
 
+/// A backend that can have one thread and all is checked with both, one that has a single thread once.
+#[test]
+fn a_check_is_with_one_thread_and_with_all() {
+    let here = directory();
+    std::fs::write(here.path().join("own.toml"), SUITE).unwrap();
+    let csv =
+        prints(here.path(), &["check", "--suite", "own.toml", "--backend", "naive,simd", "--format", "csv"]);
+    let all = std::thread::available_parallelism().unwrap().get() as u32;
+    let counts = |backend: &str| {
+        let own = rows(&csv).into_iter().filter(|row| row.backend.starts_with(backend));
+        own.map(|row| row.threads).collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(counts("naive"), [1]);
+    assert_eq!(counts("simd"), if all > 1 { vec![1, all] } else { vec![1] });
+    // Asked for more than it can have, a backend is still checked.
+    let csv = prints(
+        here.path(),
+        &["check", "--suite", "own.toml", "--backend", "naive", "--threads", "2", "--format", "csv"],
+    );
+    assert_eq!(rows(&csv).len(), 14);
+}
+
 /// What tells one row from another, and what it found.
 fn essence(records: &[Record]) -> Vec<(String, String, Option<u64>)> {
     let of = |r: &Record| (r.repro.clone(), r.status.to_string(), r.max_abs.map(f64::to_bits));
@@ -138,7 +160,7 @@ fn essence(records: &[Record]) -> Vec<(String, String, Option<u64>)> {
 fn shards_together_are_the_whole() {
     let here = directory();
     std::fs::write(here.path().join("own.toml"), SUITE).unwrap();
-    let check = ["check", "--suite", "own.toml", "--backend", "naive,simd"];
+    let check = ["check", "--suite", "own.toml", "--backend", "naive,simd", "--threads", "1"];
     let with = |more: &[&str]| prints(here.path(), &[&check[..], more].concat());
     let whole = rows(&with(&["--format", "csv"]));
     assert_eq!(whole.len(), 28);

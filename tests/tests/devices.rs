@@ -114,9 +114,14 @@ fn rows_of_a_device_carry_its_clock_and_limits() {
     let mut seen = Vec::new();
     for row in rows.records().map(|row| row.unwrap()) {
         let cell = |name: &str| row[columns.iter().position(|column| column == name).unwrap()].to_string();
-        assert_eq!(cell("status"), "passed", "{row:?}");
         let waiting: Option<f64> = cell("waiting_percent").parse().ok();
         let large = cell("problem").contains("8388608");
+        if !large && cell("cache") == "cold" {
+            assert_eq!(cell("status"), "unsupported", "{row:?}");
+            assert!(cell("reason").starts_with("too small to be timed cold"), "{row:?}");
+            continue;
+        }
+        assert_eq!(cell("status"), "passed", "{row:?}");
         if cell("backend") == "naive" {
             assert_eq!((cell("method"), cell("device"), waiting), ("wall".into(), "cpu".into(), None));
             continue;
@@ -131,7 +136,7 @@ fn rows_of_a_device_carry_its_clock_and_limits() {
         assert_eq!(cell("reason").starts_with("launch-bound"), waiting.is_some_and(|percent| percent < 10.0));
         seen.push((large, cell("cache")));
     }
-    assert_eq!(seen.len(), 4, "{csv}");
+    assert_eq!(seen.len(), 3, "{csv}");
 
     let limits: serde_json::Value = serde_json::from_str(&own_device(&["roofline", "--json"])).unwrap();
     assert_eq!(limits["devices"][0]["device"], "thread:0");

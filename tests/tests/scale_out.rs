@@ -61,7 +61,10 @@ fn rows(here: &Path, runs: &[String]) -> Vec<String> {
 fn with_whole_run() -> tempfile::TempDir {
     let here = directory();
     std::fs::write(here.path().join("own.toml"), SUITE).unwrap();
-    prints(here.path(), &["check", "--suite", "own.toml", "--backend", "naive,simd", "--out", "whole"]);
+    prints(
+        here.path(),
+        &["check", "--suite", "own.toml", "--backend", "naive,simd", "--threads", "1", "--out", "whole"],
+    );
     here
 }
 
@@ -80,7 +83,7 @@ fn eight_shards_make_the_report_of_one_run() {
     for (k, out) in shards.iter().enumerate() {
         let shard = format!("{}/8", k + 1);
         #[rustfmt::skip]
-        prints(here.path(), &["check", "--suite", "own.toml", "--backend", "naive,simd", "--shard", &shard, "--out", out]);
+        prints(here.path(), &["check", "--suite", "own.toml", "--backend", "naive,simd", "--threads", "1", "--shard", &shard, "--out", out]);
     }
     is_the_whole(here.path(), &shards);
     // In any order.
@@ -114,7 +117,15 @@ fn the_slurm_array_does_each_case_once() {
     // An array that does not begin at 1, each task twice, as if it had been put back.
     for task in [5, 6, 7, 8, 7] {
         let mut command = program("bash", here.path());
-        command.arg(&script).args(["check", "--suite", "own.toml", "--backend", "naive,simd"]);
+        command.arg(&script).args([
+            "check",
+            "--suite",
+            "own.toml",
+            "--backend",
+            "naive,simd",
+            "--threads",
+            "1",
+        ]);
         let numbers = [("ID", task), ("MIN", 5), ("COUNT", 4)];
         command.envs(numbers.map(|(name, n)| (format!("SLURM_ARRAY_TASK_{name}"), n.to_string())));
         succeeds(command.env("RUN", here.path().join("shards")).env("PATH", path_with(&bin)));
@@ -154,8 +165,8 @@ fn the_kubernetes_job_does_each_case_once() {
     let command = words(&container["command"]);
     let arguments = words(&container["args"]);
     assert!(arguments[0].contains("touchstone bench --suite standard"), "{arguments:?}");
-    let arguments =
-        arguments[0].replace("bench --suite standard", "check --suite own.toml --backend naive,simd");
+    let arguments = arguments[0]
+        .replace("bench --suite standard", "check --suite own.toml --backend naive,simd --threads 1");
     for index in 0..pods {
         let mut pod = program(&command[0], here.path());
         pod.args(&command[1..]).arg(&arguments).envs(variables.iter().copied());
@@ -174,7 +185,7 @@ fn the_matrix_does_each_case_once_and_merges() {
     let step = |job: &str| -> String {
         let steps = jobs[job]["steps"].as_vec().unwrap();
         let run = steps.iter().find_map(|step| step["run"].as_str()).unwrap();
-        run.replace("--suite smoke,standard", "--suite own.toml --backend naive,simd")
+        run.replace("--suite smoke,standard", "--suite own.toml --backend naive,simd --threads 1")
             .replace("chmod +x", "test -x")
     };
     std::fs::copy(env!("CARGO_BIN_EXE_touchstone-under-test"), here.path().join("touchstone")).unwrap();

@@ -178,3 +178,14 @@ fn the_command_says_how_it_ended() {
         assert_eq!(run(here.path(), &wrong).status.code(), Some(1), "{wrong:?}");
     }
 }
+
+/// Timed like any other kernel, in worker processes: each of those that do their work where no clock runs
+/// comes out as something else than passed, and the honest one beside them passes.
+#[test]
+#[cfg(target_os = "linux")]
+fn no_kernel_that_cheats_the_stopwatch_gets_a_time() {
+    let printed = prints(directory().path(), &["selftest", "--cheats"]);
+    let all = selftest::cheats::Trick::ALL.len();
+    assert!(printed.contains(&format!("{all} of {all} kernels that cheat")), "{printed}");
+    assert!(printed.contains("0 false alarms on the honest one"), "{printed}");
+}

@@ -53,7 +53,7 @@ fn unknown_backends_are_refused_by_every_command_that_takes_one() {
     }
     refuses(here.path(), &["worker", "--backend", "cudnn", "--threads", "1"], &["cudnn"]);
     refuses(here.path(), &["worker", "--backend", "naive", "--threads", "0"], &["--threads", "1 to 1024"]);
-    for command in [&["check"][..], &["repro", CASE], &["eval", "capture.safetensors"]] {
+    for command in [&["check", "--explore", "9"][..], &["repro", CASE], &["eval", "capture.safetensors"]] {
         refuses(here.path(), &[command, &["--threads", "1,2"]].concat(), &["--threads", "one number"]);
     }
     let reference = ["--backend", "naive", "--op", "softmax", "--reference", "simd"];

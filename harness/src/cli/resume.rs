@@ -46,13 +46,16 @@ impl Line {
 /// themselves.
 ///
 /// # Errors
-/// The run's environment cannot be read.
+/// There is no such run, or its environment cannot be read.
 pub(super) fn completed(arguments: Vec<String>) -> Result<Vec<String>, StoreError> {
     let Some(line) = Line::of(&arguments) else { return Ok(arguments) };
     let (true, true, Some(out)) = (line.resume, line.others.is_empty(), line.out.clone()) else {
         return Ok(arguments);
     };
-    let recorded = Environment::read(&out)?.map(|environment| environment.arguments).unwrap_or_default();
+    let Some(environment) = Environment::read(&out)? else {
+        return Err(StoreError::NoRecords { paths: vec![out] });
+    };
+    let recorded = environment.arguments;
     match Line::of(&recorded) {
         Some(recorded) if recorded.command == line.command && !recorded.others.is_empty() => {
             eprintln!("continuing with the run's own selection: {}", quoted(&recorded.others));
@@ -101,6 +104,9 @@ mod tests {
         let given = words(&format!("check --out {out} --resume"));
         let expected = words(&format!("check --suite smoke --backend naive --out {out} --resume"));
         assert_eq!(completed(given).unwrap(), expected);
+        // A name that is mistyped starts nothing.
+        let mistyped = completed(words("check --out nowhere --resume"));
+        assert!(matches!(mistyped, Err(StoreError::NoRecords { .. })), "{mistyped:?}");
         // A selection of one's own counts, and another command has another meaning.
         for own in [format!("check --op gelu --out {out} --resume"), format!("bench --out {out} --resume")] {
             assert_eq!(completed(words(&own)).unwrap(), words(&own));

@@ -68,6 +68,9 @@ pub(super) struct Arguments {
     /// `touchstone:alone`
     #[arg(long, value_name = "FILE", conflicts_with_all = ["fault", "audit", "explore"])]
     splice: Option<PathBuf>,
+    /// Only the kernels that cheat the stopwatch. About a minute
+    #[arg(long, conflicts_with_all = ["fault", "audit", "explore", "alone", "splice"])]
+    cheats: bool,
     /// List the faults and variants, and run nothing
     #[arg(long)]
     list: bool,
@@ -99,6 +102,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     };
     if let Some(out) = &arguments.out {
         std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    }
+    if arguments.cheats {
+        faults.clear();
+        variants.clear();
     }
     crate::timing::configure_threads(processors())?;
     if arguments.audit {
@@ -138,11 +145,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     };
     bar.finish_and_clear();
     let cheats = match (&arguments.fault, score.stopped || needs.is_none()) {
-        (None, false) if !faults.is_empty() => Some(cheats::run(stop_on_ctrl_c(), &|done, of| {
-            bar.set_length(of as u64);
-            bar.set_position(done as u64);
-            bar.set_message("kernels that cheat the stopwatch");
-        })?),
+        (None, false) if !faults.is_empty() || arguments.cheats => {
+            Some(cheats::run(stop_on_ctrl_c(), &|done, of| {
+                bar.set_length(of as u64);
+                bar.set_position(done as u64);
+                bar.set_message("kernels that cheat the stopwatch");
+            })?)
+        }
         _ => None,
     };
     bar.finish_and_clear();
@@ -164,7 +173,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         }
     }
     let honest = cheats.as_ref().is_none_or(Cheats::is_perfect);
-    Ok(match (stopped, score.is_perfect() && needs.iter().all(Need::is_shown) && honest) {
+    let is_right = arguments.cheats || score.is_perfect();
+    Ok(match (stopped, is_right && needs.iter().all(Need::is_shown) && honest) {
         (true, _) => Verdict::Interrupted,
         (false, true) => Verdict::Ok,
         (false, false) => Verdict::Wrong,
@@ -232,7 +242,9 @@ fn print(score: &Score, needs: &[Need], cheats: Option<&Cheats>) -> anyhow::Resu
             writeln!(out, "the honest kernel beside them: {alarm}")?;
         }
     }
-    writeln!(out, "{score}")?;
+    if score.planted + score.variants > 0 {
+        writeln!(out, "{score}")?;
+    }
     if !needs.is_empty() {
         writeln!(out, "{}", needed(needs))?;
     }
