@@ -7,20 +7,24 @@ use touchstone_kernels::Declaration;
 use super::entry::{Entry, Question};
 use crate::agreement::{Failure, judge};
 use crate::oracle::{self, Expected};
-use crate::timing::audit::{Audit, Variants};
+use crate::timing::audit::{Audit, JUDGED, Variants};
 use crate::timing::honesty::{AUDITS, Evidence};
 use crate::timing::sampler::Subject;
 use crate::timing::{DriverError, Limit, Samples, Worker};
 
-/// An audit, and what its last call has to give.
+/// An audit, and what its last calls have to give, the last first.
 pub(super) struct SharedAudit {
     plan: AuditPlan,
-    expected: Option<Expected>,
+    expected: [Option<Expected>; JUDGED],
 }
 
 impl SharedAudit {
     pub(super) fn draw() -> Self {
-        SharedAudit { plan: AuditPlan::draw(), expected: None }
+        SharedAudit::of(AuditPlan::draw())
+    }
+
+    fn of(plan: AuditPlan) -> Self {
+        SharedAudit { plan, expected: Default::default() }
     }
 }
 
@@ -44,33 +48,32 @@ const MIN_CALLS: usize = 5;
 const SOME_CALLS: u64 = 4;
 
 impl Question<'_> {
-    /// Judges the results of an audit's last call.
+    /// Judges the results of an audit's last calls.
     fn judge_audit(
         &mut self,
         worker: &mut Worker,
         plan: AuditPlan,
         declaration: &Declaration,
     ) -> Result<Option<Failure>, DriverError> {
-        let outputs = worker.outputs(&self.case.problem)?;
-        let expect = || {
-            // The operands are the case's own, so that no step can fail.
-            let inputs = Variants::after(&self.inputs, plan.seed, plan.calls);
-            oracle::expect(&self.case.problem, inputs.as_ref().unwrap_or(&self.inputs))
-        };
         let shared = self.audits.get_mut(self.state).filter(|audit| audit.plan == plan);
-        let failure = match shared {
-            Some(audit) => {
-                let expected = audit.expected.get_or_insert_with(expect);
-                judge(expected, declaration, &outputs).failure
+        let mut own = SharedAudit::of(plan);
+        let expected = &mut shared.unwrap_or(&mut own).expected;
+        for (back, expected) in expected.iter_mut().enumerate() {
+            let outputs = worker.outputs(&self.case.problem)?;
+            let expected = expected.get_or_insert_with(|| {
+                // The operands are the case's own, so that no step can fail.
+                let inputs = Variants::after(&self.inputs, plan.seed, plan.calls - back);
+                oracle::expect(&self.case.problem, inputs.as_ref().unwrap_or(&self.inputs))
+            });
+            match judge(expected, declaration, &outputs).failure {
+                None => {}
+                Some(Failure::Outside { worst: first, .. } | Failure::NonFinite { first, .. }) => {
+                    return Ok(Some(Failure::Stale { first }));
+                }
+                other => return Ok(other),
             }
-            None => judge(&expect(), declaration, &outputs).failure,
-        };
-        Ok(failure.map(|failure| match failure {
-            Failure::Outside { worst: first, .. } | Failure::NonFinite { first, .. } => {
-                Failure::Stale { first }
-            }
-            other => other,
-        }))
+        }
+        Ok(None)
     }
 }
 

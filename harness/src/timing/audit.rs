@@ -3,8 +3,9 @@
 //! A steady slice repeats one call on the same inputs, and a kernel that remembers its last answer, or
 //! computes only the last of many calls, is fast there. So every timed row is audited: between any two
 //! calls one element of the data changes, all data are loaded again, and a single run with its sync is
-//! timed. The results of the last call are judged as they were handed out at once, and the kernel cannot
-//! know which call that is: one that returns before its work is done has old ones.
+//! timed. The results of the last two calls are judged as they were handed out at once, and the kernel cannot
+//! know which calls these are: one that returns before its work is done has old ones, and so has in one of the
+//! two whoever computes in every other call only, or more rarely.
 //!
 //! A single call after a copy is slower than a steady one by rights: caches hold something else. How much
 //! slower is measured beside it with a plain copy of the operands and results under the same regime
@@ -102,12 +103,16 @@ impl Variants {
 }
 
 /// What an audit leaves behind: its figures, the inputs of its last call, which are those that the problem
-/// now holds, and the results that were handed out right after it.
+/// now holds, and the results that were handed out right after the last ones.
 pub(super) struct Audited {
     pub(super) audit: Audit,
     pub(super) inputs: Inputs,
-    pub(super) outputs: Outputs,
+    /// Of the last [`JUDGED`] calls, the last first.
+    pub(super) outputs: Vec<Outputs>,
 }
+
+/// Calls at the end of an audit whose results are judged.
+pub const JUDGED: usize = 2;
 
 /// Audits a prepared problem in `calls` calls.
 pub(super) fn audit(
@@ -119,27 +124,28 @@ pub(super) fn audit(
 ) -> Result<Audited, BackendError> {
     let mut variants = Variants::of(inputs, seed);
     let mut times = Times::default();
-    let mut last = None;
-    for _ in 0..calls.max(1) {
+    let mut handed_out = Vec::new();
+    for call in 0..calls {
         let new = variants.step()?;
         times.load.push(timed(|| {
             prepared.load(new)?;
             prepared.sync()
         })?);
         times.run.push(run(prepared, stopwatch)?);
+        let mut outputs = None;
         times.outputs.push(timed(|| {
-            last = Some(prepared.outputs()?);
+            outputs = Some(prepared.outputs()?);
             Ok(())
         })?);
+        if call + JUDGED >= calls {
+            handed_out.extend(outputs);
+        }
         times.again.push(timed(|| prepared.outputs().map(drop))?);
     }
     let own = variants.inputs().clone();
-    let outputs = match last {
-        Some(outputs) => outputs,
-        None => prepared.outputs()?,
-    };
+    handed_out.reverse();
 
-    let mut plain = Plain::new(&outputs, inputs);
+    let mut plain = Plain::new(&prepared.outputs()?, inputs);
     let (mut plain_run, mut plain_steady, mut copies) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..calls {
         let new = variants.step()?;
@@ -172,7 +178,7 @@ pub(super) fn audit(
         outputs_ns: least(&times.outputs),
         again_ns: least(&times.again),
     };
-    Ok(Audited { audit, inputs: own, outputs })
+    Ok(Audited { audit, inputs: own, outputs: handed_out })
 }
 
 #[derive(Default)]

@@ -200,9 +200,9 @@ fn answer(
         }
         Request::Outputs { path } => {
             let rotation = rotation.as_mut().ok_or(Refusal::Nothing)?;
-            let outputs = match rotation.handed_out.take() {
-                Some(outputs) => outputs,
-                None => rotation.last()?.outputs()?,
+            let outputs = match rotation.handed_out.is_empty() {
+                false => rotation.handed_out.remove(0),
+                true => rotation.last()?.outputs()?,
             };
             rotation.verify(&outputs)?;
             Ok(Response::Wrote { tensors: exchange::write(Path::new(path), &outputs)? })
@@ -231,8 +231,9 @@ struct Rotation {
     fingerprint: u64,
     /// Of those that an audit has loaded into the copy that ran last.
     audited: Option<u64>,
-    /// Results that the last call of an audit handed out at once, and nobody has asked for yet.
-    handed_out: Option<Outputs>,
+    /// Results that the last calls of an audit handed out at once, the last first, for which nobody has asked
+    /// yet.
+    handed_out: Vec<Outputs>,
     /// Time of preparing the first copy.
     prepare_ns: u64,
     /// The clock of the device's queue, if it has one.
@@ -280,7 +281,7 @@ impl Rotation {
             inputs,
             fingerprint,
             audited: None,
-            handed_out: None,
+            handed_out: Vec::new(),
             prepare_ns,
             stopwatch,
             next: 0,
@@ -303,7 +304,7 @@ impl Rotation {
 
     /// The time of `timed` iterations and one sync, after `untimed` iterations and one sync.
     fn run(&mut self, untimed: u64, timed: u64) -> Result<Lap, Refusal> {
-        self.handed_out = None;
+        self.handed_out.clear();
         for _ in 0..untimed {
             self.step()?;
         }
@@ -340,7 +341,7 @@ impl Rotation {
         let entry = self.entries.first_mut().ok_or(Refusal::Nothing)?;
         let audited = audit(entry.as_mut(), &mut self.stopwatch, &self.inputs, calls, seed)?;
         self.audited = Some(fingerprint(&audited.inputs));
-        self.handed_out = Some(audited.outputs);
+        self.handed_out = audited.outputs;
         Ok(audited.audit)
     }
 
