@@ -87,6 +87,28 @@ fn small_changes_and_short_series_are_not_told() {
     assert!(changes_grid(&history).note.contains("2 too short: 14 runs are needed"));
 }
 
+/// Each step is below what is told, and the four of them are not.
+#[test]
+fn small_steps_in_one_direction_add_up() {
+    let steps: Course = |i| (1.0, 1.019f64.powi((i / 20) as i32));
+    let runs: Vec<Run> = (0..100)
+        .map(|i| {
+            let mut run = night(i, steps, true);
+            for record in &mut run.records {
+                record.time = format!("2026-{:02}-{:02}T03:00:00Z", 1 + i / 28, 1 + i % 28);
+            }
+            run
+        })
+        .collect();
+    let history = History::of(&runs, SEARCH);
+    assert!(!history.changes().is_empty());
+    assert!(history.changes().iter().all(|(series, _)| series.subject.key.backend == "simd/avx2"));
+    let grid = series_grid(&history);
+    let row = grid.rows.iter().find(|row| row.cells[0].text == "simd/avx2").unwrap();
+    let drift: f64 = row.cells[4].text.trim_end_matches(" %").parse().unwrap();
+    assert!((drift - 7.8).abs() < 0.3, "{}", row.cells[4].text);
+}
+
 #[test]
 fn shards_of_a_run_are_one_point_and_processors_are_kept_apart() {
     let mut runs = nights(|_| (1.0, 1.0), true);

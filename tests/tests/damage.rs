@@ -33,6 +33,7 @@ fn row(problem: &str, backend: &str) -> Record {
         p10_ns: Some(901),
         median_ns: Some(1000),
         p90_ns: Some(1100),
+        error_over_bound: Some(0.5),
         repro: "touchstone repro".into(),
         ..Record::default()
     }

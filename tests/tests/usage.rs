@@ -135,6 +135,7 @@ fn bad_cases_are_refused() {
         ("batch_norm f32 shape=99999999999x9x99999999999", &["too large"]),
         ("attention f32 h=4 hkv=3 lq=2 d=8", &["hkv=3", "h=4"]),
         ("layer_norm f32 shape=2x3 eps=-1", &["eps=-1"]),
+        ("rms_norm f32 shape=2x3 weight=false weight_offset=5", &["weight_offset"]),
         ("rope f32 h=1 l=2 d=8 rotary_dim=7", &["rotary_dim=7"]),
         ("softmax f32 shape=999999999999", &["GB of memory", "this machine has"]),
     ] {
@@ -194,8 +195,23 @@ fn bad_captures_are_refused() {
         let tensors = [("x", Dtype::F32, &[2, 3][..]), ("expected", Dtype::F64, shape)];
         write_capture(here.path(), name, softmax, &tensors);
     }
+    for (name, expected) in [("nan", [f64::NAN; 6]), ("infinite", [0.5, f64::INFINITY, 0.5, 0.5, 0.5, 0.5])] {
+        let bytes: Vec<u8> = expected.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let x = TensorView::new(Dtype::F32, vec![2, 3], &[0; 24]).unwrap();
+        let expected = TensorView::new(Dtype::F64, vec![2, 3], &bytes).unwrap();
+        let metadata =
+            [("touchstone", "1"), ("problem", softmax)].map(|(k, v)| (k.to_string(), v.to_string()));
+        let file = safetensors::serialize([("x", x), ("expected", expected)], Some(HashMap::from(metadata)))
+            .unwrap();
+        std::fs::write(here.path().join(format!("{name}.safetensors")), file).unwrap();
+    }
+    // Numbers of 64 bits are judged when they may be rounded.
+    let rounded = ["eval", "double.safetensors", "--as", "f32", "--backend", "naive"];
+    assert!(prints(here.path(), &rounded).contains("0 wrong"));
     for (file, words) in [
         ("none.safetensors", &["No such file"][..]),
+        ("nan.safetensors", &["'expected' disagree"]),
+        ("infinite.safetensors", &["'expected' disagree"]),
         ("truncated.safetensors", &["not a whole safetensors file"]),
         ("header.safetensors", &["not a whole safetensors file"]),
         ("text.safetensors", &["not a whole safetensors file"]),

@@ -53,11 +53,14 @@
 //! percent-encoded bytes of their UTF-8 form; in values of fields spaces are too. The decoder takes any
 //! percent-encoded byte.
 
-use std::fmt::{self, Write as _};
+mod text;
+
+use std::fmt;
 use std::str::FromStr;
 
 use touchstone_kernels::{BackendId, BackendInfo, Clock, Declaration, DevicePeaks, Moments, ParseError};
 
+use self::text::{Text, Value, decode};
 use super::audit::Audit;
 
 /// The version of the protocol that this crate speaks.
@@ -470,50 +473,6 @@ impl ReplyFields<'_> {
             ParseError::Value { key: key.into(), found: text, expected }.into()
         })
     }
-}
-
-/// A text that runs to the end of its line.
-struct Text<'a>(&'a str);
-
-impl fmt::Display for Text<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        encode(f, self.0, |c| c.is_control() || c == '%')
-    }
-}
-
-/// The value of a field.
-struct Value<'a>(&'a str);
-
-impl fmt::Display for Value<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        encode(f, self.0, |c| c.is_control() || c == '%' || c == ' ')
-    }
-}
-
-fn encode(f: &mut fmt::Formatter<'_>, text: &str, special: impl Fn(char) -> bool) -> fmt::Result {
-    for c in text.chars() {
-        if special(c) {
-            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
-                write!(f, "%{byte:02X}")?;
-            }
-        } else {
-            f.write_char(c)?;
-        }
-    }
-    Ok(())
-}
-
-/// The text behind percent-encoding; nothing when a `%` is not followed by two hexadecimal digits or the
-/// bytes are not UTF-8.
-fn decode(text: &str) -> Option<String> {
-    let mut pieces = text.split('%');
-    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
-    for piece in pieces {
-        let digits = piece.get(..2).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        bytes.extend_from_slice(&piece.as_bytes()[2..]);
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -234,7 +234,9 @@ mod tests {
             println!("{rounds} rounds, drift {drift}: covers {covered:.3}, mean width {width:.4}");
             let most = if drift == 0.0 { 0.975 } else { 0.995 };
             assert!((0.93..=most).contains(&covered), "{rounds} rounds, drift {drift}: {covered}");
-            assert!(width < 0.06, "{rounds} rounds, drift {drift}: {width}");
+            // Apart, the medians of 15 slices that drift by 5 % would give 0.1.
+            let widest = if drift == 0.0 { 0.05 } else { 0.085 };
+            assert!(width < widest, "{rounds} rounds, drift {drift}: {width}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::divisive::fewest_for;
 use super::{Change, History, Series};
+use crate::bootstrap::median;
 use crate::grid::{Cell, Grid, Heading, Row, Subject, Tone};
 use crate::speed::Group;
 use crate::words::{duration, number, plural};
@@ -80,11 +81,16 @@ pub fn series(history: &History) -> Grid {
         Heading::words("conditions"),
         Heading::figures("runs"),
         Heading::figures("last"),
+        Heading::figures("against the first"),
         Heading::words("course"),
         Heading::code("problem"),
     ];
-    let mut grid =
-        Grid::new("Series", "The course runs from the fastest of its runs to the slowest.", headings);
+    let note = format!(
+        "The course runs from the fastest of its runs to the slowest. Against the first: the median of the last \
+         {ENDS} runs to that of the first {ENDS}, in which steps too small to be told one by one add up. \
+         Positive is slower."
+    );
+    let mut grid = Grid::new("Series", note, headings);
     for series in history.canaries.iter().chain(&history.series) {
         let key = &series.subject.key;
         let last = series.points.last().map_or(0, |point| point.median_ns);
@@ -94,6 +100,10 @@ pub fn series(history: &History) -> Grid {
                 Cell::new(conditions(series)),
                 Cell::new(plural(series.points.len(), "run")),
                 Cell::new(duration(last)),
+                Cell::new(
+                    drift(&series.values())
+                        .map_or_else(String::new, |drift| format!("{:+.1} %", 100.0 * drift)),
+                ),
                 Cell::new(course(&series.values())),
                 Cell::new(&key.problem),
             ],
@@ -101,6 +111,16 @@ pub fn series(history: &History) -> Grid {
         });
     }
     grid
+}
+
+/// Runs at either end of a series that are held against each other.
+const ENDS: usize = 5;
+
+/// How much slower the last runs are than the first; nothing where they would overlap.
+fn drift(values: &[f64]) -> Option<f64> {
+    let (first, last) = (values.first_chunk::<ENDS>()?, values.last_chunk::<ENDS>()?);
+    let of = |ends: &[f64; ENDS]| median(ends.iter().copied());
+    (values.len() >= 2 * ENDS).then(|| of(last) / of(first) - 1.0)
 }
 
 fn conditions(series: &Series) -> String {
@@ -139,6 +159,13 @@ fn course(values: &[f64]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_drift_is_that_of_the_ends() {
+        let steps: Vec<f64> = (0..20).map(|i| 1.0 + 0.01 * f64::from(i / 5)).collect();
+        assert!((drift(&steps).unwrap() - 0.03).abs() < 1e-12);
+        assert_eq!(drift(&steps[..9]), None);
+    }
 
     #[test]
     fn a_course_rises_and_falls() {
