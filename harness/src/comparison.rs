@@ -74,6 +74,9 @@ pub struct Plan {
     pub reference: Option<BackendId>,
 }
 
+/// Rows that are only suspect of which so many are shown as they come.
+const MOST_BLUNT: usize = 8;
+
 /// What speed-ups are against when nobody says otherwise: what most users run today.
 pub const REFERENCES: [&str; 3] = ["libtorch/cpu", "candle/cpu", "naive"];
 
@@ -115,6 +118,7 @@ impl Comparison<'_> {
             records: self.writer.as_ref().map(|writer| writer.earlier().to_vec()).unwrap_or_default(),
             stopped: false,
         };
+        let mut blunt = 0;
         let mut workers = Workers::with(self.worker_arguments.clone());
         let bar = if self.quiet { ProgressBar::hidden() } else { progress::over_cases(plan.cases.len()) };
         for (suite, suite_case) in &plan.cases {
@@ -129,7 +133,18 @@ impl Comparison<'_> {
                 self.check(plan, &crews, suite, suite_case)?
             };
             for row in rows.iter().filter(|row| row.status.needs_attention() && !self.quiet) {
-                bar.suspend(|| eprintln!("{} {}: {}\n  {}", row.status, row.backend, row.reason, row.repro));
+                // That a case cannot tell is as likely to be the case's fault; a time that is missing is not.
+                let is_blunt = row.status == Status::Suspect && row.cache.is_empty();
+                blunt += usize::from(is_blunt);
+                match blunt {
+                    n if is_blunt && n == MOST_BLUNT + 1 => bar.suspend(|| {
+                        eprintln!("more cases are suspect on some backend: the summary counts them");
+                    }),
+                    n if is_blunt && n > MOST_BLUNT => {}
+                    _ => bar.suspend(|| {
+                        eprintln!("{} {}: {}\n  {}", row.status, row.backend, row.reason, row.repro);
+                    }),
+                }
             }
             compared.records.extend(rows);
             bar.inc(1);

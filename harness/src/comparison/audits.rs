@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use touchstone_kernels::Declaration;
+use touchstone_kernels::{Allocation, Declaration, Operand};
 
 use super::entry::{Entry, Question};
 use crate::agreement::{Failure, judge};
@@ -94,8 +94,17 @@ impl Entry {
         let evidence = Evidence {
             steady_ns,
             waits: self.who.info.threads > 1 || !self.who.info.is_on_cpu(),
+            loaded: question.inputs.data().map(|(_, tensor)| tensor.bytes().len() as u64).sum(),
+            allocated: match self.who.declaration.allocation {
+                Allocation::PerCall => question.case.problem.results().iter().map(Operand::bytes).sum(),
+                Allocation::Reused => 0,
+            },
             share: limit.map(|limit| (limit.share(slowest), limit.name)),
-            clock_share: samples.clock_share.map(|share| f64::from(share) / 1000.0),
+            // On a processor the clock is ours, and a worker whose threads look out for work answers late.
+            clock_share: samples
+                .clock_share
+                .filter(|_| !self.who.info.is_on_cpu())
+                .map(|share| f64::from(share) / 1000.0),
             rest: rest(worker, samples.iterations)?,
         };
         if let Some(why) = evidence.suspicion() {
