@@ -70,6 +70,17 @@ pub enum Failure {
     },
 }
 
+impl Failure {
+    /// The same of another run than the first, which was right: wrong numbers become what `as_failure` makes of
+    /// the first of them.
+    pub(crate) fn in_another_run(self, as_failure: fn(Element) -> Failure) -> Self {
+        match self {
+            Failure::Outside { worst: first, .. } | Failure::NonFinite { first, .. } => as_failure(first),
+            other => other,
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

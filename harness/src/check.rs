@@ -57,7 +57,7 @@ pub(crate) fn check_by(
                     let again = |outputs: Option<Outputs>, safeguard, as_failure: fn(Element) -> Failure| {
                         let outputs = outputs.filter(|_| safeguards.have(safeguard))?;
                         let failure = judge_by(safeguards, expected, &declaration, &outputs).failure?;
-                        Some(in_another_run(failure, as_failure))
+                        Some(failure.in_another_run(as_failure))
                     };
                     again(second, Safeguard::SecondRun, |first| Failure::NotRepeatable { first }).or_else(
                         || again(unaligned, Safeguard::Alignment, |first| Failure::Unaligned { first }),
@@ -175,14 +175,6 @@ fn run(prepared: &mut dyn Prepared) -> Result<Outputs, BackendError> {
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| s.to_string());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
-}
-
-/// The failure of another run than the first, where that one was right.
-fn in_another_run(failure: Failure, as_failure: fn(Element) -> Failure) -> Failure {
-    match failure {
-        Failure::Outside { worst: first, .. } | Failure::NonFinite { first, .. } => as_failure(first),
-        other => other,
-    }
 }
 
 /// A failure that a known issue describes is known; a witness that passes is a failure.

@@ -65,12 +65,8 @@ impl Question<'_> {
                 let inputs = Variants::after(&self.inputs, plan.seed, plan.calls - back);
                 oracle::expect(&self.case.problem, inputs.as_ref().unwrap_or(&self.inputs))
             });
-            match judge(expected, declaration, &outputs).failure {
-                None => {}
-                Some(Failure::Outside { worst: first, .. } | Failure::NonFinite { first, .. }) => {
-                    return Ok(Some(Failure::Stale { first }));
-                }
-                other => return Ok(other),
+            if let Some(failure) = judge(expected, declaration, &outputs).failure {
+                return Ok(Some(failure.in_another_run(|first| Failure::Stale { first })));
             }
         }
         Ok(None)

@@ -3,9 +3,9 @@
 //! A steady slice repeats one call on the same inputs, and a kernel that remembers its last answer, or
 //! computes only the last of many calls, is fast there. So every timed row is audited: between any two
 //! calls one element of the data changes, all data are loaded again, and a single run with its sync is
-//! timed. The results of the last two calls are judged as they were handed out at once, and the kernel cannot
-//! know which calls these are: one that returns before its work is done has old ones, and so has in one of the
-//! two whoever computes in every other call only, or more rarely.
+//! timed. The results of the last two calls are judged, as they were handed out right after each call. The
+//! kernel cannot know which calls these are. One that returns before its work is done hands out old results;
+//! one that computes in every second call only, or more rarely, does so in at least one of the two.
 //!
 //! A single call after a copy is slower than a steady one by rights: caches hold something else. How much
 //! slower is measured beside it with a plain copy of the operands and results under the same regime

@@ -1,6 +1,5 @@
 //! The worker: answers the requests of a driver with one backend.
 
-use std::any::Any;
 use std::hint::black_box;
 use std::io::{self, BufRead, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,6 +19,7 @@ use super::pool::footprint;
 use super::protocol::{Greeting, Preparation, ProtocolError, Request, Response};
 use crate::case::Case;
 use crate::check::fingerprint;
+use crate::check::panic_message;
 
 /// Why a worker cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -231,8 +231,7 @@ struct Rotation {
     fingerprint: u64,
     /// Of those that an audit has loaded into the copy that ran last.
     audited: Option<u64>,
-    /// Results that the last calls of an audit handed out at once, the last first, for which nobody has asked
-    /// yet.
+    /// Results of the last calls of an audit, the last first, that no request has fetched yet.
     handed_out: Vec<Outputs>,
     /// Time of preparing the first copy.
     prepare_ns: u64,
@@ -366,11 +365,6 @@ impl Rotation {
         let index = self.last.ok_or(Refusal::NotRun)?;
         Ok(&mut self.entries[index])
     }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }
 
 #[cfg(test)]

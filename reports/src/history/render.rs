@@ -113,7 +113,7 @@ pub fn series(history: &History) -> Grid {
     grid
 }
 
-/// Runs at either end of a series that are held against each other.
+/// The last so many runs of a series are compared with the first so many.
 const ENDS: usize = 5;
 
 /// How much slower the last runs are than the first; nothing where they would overlap.

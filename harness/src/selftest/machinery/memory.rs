@@ -155,7 +155,7 @@ pub(super) fn faults() -> Vec<Specimen> {
         ),
         stateful(
             "head-not-stored",
-            "Results are stored from the first cache line on: whoever made the buffer has surely aligned it.",
+            "Elements before the first cache line of the buffer are not stored: buffers are taken to be aligned.",
             |p| len(p) > 0,
             |problem, _, right, outputs| {
                 let head = |tensor: &Tensor| {
