@@ -88,6 +88,16 @@ impl Run {
         Run { devices, ..self }
     }
 
+    /// Measures once more what limits a kernel on this machine, and keeps the better of both.
+    pub(crate) fn renew_limits(&mut self) {
+        self.roofline = self.roofline.take().map(|known| known.measured_again(&self.machine));
+    }
+
+    /// The rates of a device, measured once more: the better of both is kept.
+    pub(crate) fn renew_device(&mut self, device: &str, measured: DevicePeaks) {
+        self.devices.entry(device.into()).and_modify(|known| *known = known.best_of(measured));
+    }
+
     /// Its name.
     pub fn id(&self) -> &str {
         &self.id

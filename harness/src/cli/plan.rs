@@ -113,6 +113,12 @@ pub(super) fn carry_out(
         let opened = if resume { RunWriter::resume(dir) } else { RunWriter::create(dir) };
         opened.context(if resume { "cannot resume the run" } else { "cannot start a run" })
     };
+    let describe = |run: &Run, dir: &Path| {
+        let mut seeds: Vec<u64> = plan.cases.iter().map(|(_, case)| case.case.seed).collect();
+        seeds.sort_unstable();
+        seeds.dedup();
+        run.environment(&registry(most), seeds).write(dir).context("cannot write the environment")
+    };
     // Before anything that takes long.
     let writer = keeping.map(open).transpose()?;
     let mut run = Run::new(measuring.map(Measuring::roofline));
@@ -142,10 +148,7 @@ pub(super) fn carry_out(
             None if resume => eprintln!("{}: no rows there yet, starting", dir.display()),
             None => {}
         }
-        let mut seeds: Vec<u64> = plan.cases.iter().map(|(_, case)| case.case.seed).collect();
-        seeds.sort_unstable();
-        seeds.dedup();
-        run.environment(&registry(most), seeds).write(dir).context("cannot write the environment")?;
+        describe(&run, dir)?;
     }
     // candle shares rayon's global pool; agreement is checked at the largest thread count.
     crate::timing::configure_threads(most)?;
@@ -159,6 +162,10 @@ pub(super) fn carry_out(
         worker_arguments: Vec::new(),
     };
     let compared = comparison.go(plan).context("cannot keep a record")?;
+    if let Some((dir, _)) = keeping {
+        // Limits may have been measured again.
+        describe(&comparison.run, dir)?;
+    }
     let verdict = if compared.stopped {
         if let Some((dir, _)) = keeping {
             eprintln!("interrupted; continue with: {}", continuation(dir));

@@ -86,7 +86,6 @@ impl Entry {
             return Ok(Audited::Suspect("no slice was measured".into()));
         };
         let steady_ns = (summary.median as f64).max(1.0);
-        let slowest = samples.slowest_median().unwrap_or(steady_ns).max(1.0);
         let evidence = Evidence {
             steady_ns,
             waits: self.who.info.threads > 1 || !self.who.info.is_on_cpu(),
@@ -95,7 +94,7 @@ impl Entry {
                 Allocation::PerCall => question.case.problem.results().iter().map(Operand::bytes).sum(),
                 Allocation::Reused => 0,
             },
-            share: limit.map(|limit| (limit.share(slowest), limit.name)),
+            share: limit.map(|limit| (least_share(&limit, samples), limit.name)),
             // On a processor the clock is ours, and a worker whose threads look out for work answers late.
             clock_share: samples
                 .clock_share
@@ -121,6 +120,11 @@ impl Entry {
         }
         Ok(Audited::Suspect(doubt.unwrap_or_default()))
     }
+}
+
+/// The lower end of the interval of the share of the roofline.
+pub(super) fn least_share(limit: &Limit, samples: &Samples) -> f64 {
+    limit.share(samples.slowest_median().unwrap_or(f64::INFINITY).max(1.0))
 }
 
 /// What an audit came to.

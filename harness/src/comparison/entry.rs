@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use touchstone_kernels::{Clock, Declaration, Inputs, Work};
 
-use super::audits::{Audited, SharedAudit};
+use super::audits::{Audited, SharedAudit, least_share};
 use super::workers::Workers;
 use super::{Plan, REFERENCES};
 use crate::agreement::{Figures, judge};
@@ -15,6 +15,7 @@ use crate::oracle::{self, Expected};
 use crate::outcome::{Against, Measurement, OnDevice, Outcome};
 use crate::recording::Who;
 use crate::safeguard::Safeguards;
+use crate::timing::honesty;
 use crate::timing::protocol::Preparation;
 use crate::timing::sampler::Subject;
 use crate::timing::{DriverError, Health, Limit, Readiness, Samples, Worker, sample};
@@ -146,6 +147,13 @@ pub(super) fn reference(plan: &Plan, entries: &[Entry]) -> Option<Reference> {
 }
 
 impl Entry {
+    /// Whether it is faster than `limit` allows, by so little that the limit may be wrong.
+    pub(super) fn is_limit_in_doubt(&self, limit: &dyn Fn(&Who, u64) -> Option<Limit>) -> bool {
+        let State::Timed { preparation, samples, .. } = &self.state else { return false };
+        limit(&self.who, preparation.bytes)
+            .is_some_and(|limit| honesty::is_limit_in_doubt(least_share(&limit, samples)))
+    }
+
     /// Judges the results again after timing, audits the time, and hands the worker back.
     pub(super) fn finish(
         &mut self,

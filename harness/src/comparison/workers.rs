@@ -70,6 +70,19 @@ impl Workers {
         }
     }
 
+    /// The rates of the device that a backend runs on, as its library reaches them, from a worker of its
+    /// own.
+    pub(super) fn peaks(
+        &self,
+        backend: &BackendId,
+        threads: usize,
+    ) -> Result<Option<DevicePeaks>, DriverError> {
+        match self.start(backend, threads, &[])?.request(&Request::Peaks)? {
+            Response::Peaks(peaks) => Ok(Some(peaks)),
+            _ => Ok(None),
+        }
+    }
+
     /// The memory that one call needs beyond its operands and results, from a worker of its own: a
     /// figure beside the time, without which the row is complete.
     pub(super) fn extra_memory(&mut self, backend: &BackendId, threads: usize, case: &Case) -> Option<u64> {
@@ -95,15 +108,12 @@ pub fn device_peaks(
         if info.is_on_cpu() || backend.id().is_choice() {
             continue;
         }
-        let asked = Workers::default()
-            .take(backend.id(), info.threads)
-            .and_then(|mut worker| worker.request(&Request::Peaks));
-        match asked {
-            Ok(Response::Peaks(peaks)) => {
+        match Workers::default().peaks(backend.id(), info.threads) {
+            Ok(Some(peaks)) => {
                 let known: DevicePeaks = devices.get(&info.device).copied().unwrap_or(peaks);
                 devices.insert(info.device, known.best_of(peaks));
             }
-            Ok(_) => {}
+            Ok(None) => {}
             Err(error) => problems.push(error),
         }
     }
