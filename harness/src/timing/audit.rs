@@ -11,12 +11,14 @@
 //! slower is measured beside it with a plain copy of the operands and results under the same regime
 //! (`plain_run` against `plain_steady`). [`honesty`](super::honesty) has the rules.
 //!
-//! Loading is compared with copying as many bytes to fresh memory, and handing out the results with doing
-//! so once more: what takes longer than that is work that belongs to the run.
+//! Loading is compared with copying as many bytes, and handing out the results with doing so once more: what
+//! takes longer than that is work that belongs to the run. Who allocates may get memory that was never used,
+//! whose pages the system has to clear first: what one page costs is measured too.
 
 use std::hint::black_box;
 use std::time::Instant;
 
+use memmap2::MmapMut;
 use rand_core::{RngCore, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use touchstone_kernels::{
@@ -34,12 +36,14 @@ pub struct Audit {
     pub plain_steady_ns: u64,
     /// The least time of a load.
     pub load_ns: u64,
-    /// The least time of copying the loaded bytes to fresh memory.
+    /// The least time of copying the loaded bytes to memory that the allocator hands out.
     pub copy_ns: u64,
     /// The least time of handing out results after a run.
     pub outputs_ns: u64,
     /// The least time of handing them out again.
     pub again_ns: u64,
+    /// The median time for a page of memory that the system hands over for the first time.
+    pub page_ns: u64,
 }
 
 /// Inputs that differ from those of a case in elements that a seed chooses: one more in each step. Worker
@@ -147,12 +151,14 @@ pub(super) fn audit(
 
     let mut plain = Plain::new(&prepared.outputs()?, inputs);
     let (mut plain_run, mut plain_steady, mut copies) = (Vec::new(), Vec::new(), Vec::new());
+    let mut pages = Vec::new();
     for _ in 0..calls {
         let new = variants.step()?;
         copies.push(timed(|| {
             black_box(new.data().map(|(_, tensor)| tensor.bytes().to_vec()).collect::<Vec<_>>());
             Ok(())
         })?);
+        pages.push(new_page());
         plain.load(new)?;
         plain_run.push(timed(|| {
             plain.run();
@@ -177,6 +183,7 @@ pub(super) fn audit(
         copy_ns: least(&copies),
         outputs_ns: least(&times.outputs),
         again_ns: least(&times.again),
+        page_ns: median(pages),
     };
     Ok(Audited { audit, inputs: own, outputs: handed_out })
 }
@@ -208,6 +215,20 @@ fn timed(work: impl FnOnce() -> Result<(), BackendError>) -> Result<u64, Backend
     let start = Instant::now();
     work()?;
     Ok(nanoseconds(start.elapsed()))
+}
+
+/// Bytes of a page, and pages of new memory that are touched to see what one costs.
+pub(super) const PAGE: usize = 4096;
+const PAGES: usize = 256;
+
+/// Nanoseconds for one page of memory that was never used, the call to the system shared among all. None where
+/// there is no memory: then nothing is allowed for it.
+fn new_page() -> u64 {
+    let start = Instant::now();
+    let Ok(mut memory) = MmapMut::map_anon(PAGES * PAGE) else { return 0 };
+    memory.iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
+    black_box(&memory);
+    nanoseconds(start.elapsed()) / PAGES as u64
 }
 
 fn nanoseconds(time: std::time::Duration) -> u64 {

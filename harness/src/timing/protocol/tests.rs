@@ -52,8 +52,8 @@ fn responses() -> impl Strategy<Value = Response> {
                 Response::Prepared(Preparation { entries, bytes, declaration, clock, prepare_ns })
             }
         ),
-        any::<[u64; 7]>().prop_map(
-            |[run_ns, plain_run_ns, plain_steady_ns, load_ns, copy_ns, outputs_ns, again_ns]| {
+        any::<[u64; 8]>().prop_map(
+            |[run_ns, plain_run_ns, plain_steady_ns, load_ns, copy_ns, outputs_ns, again_ns, page_ns]| {
                 Response::Audited(Audit {
                     run_ns,
                     plain_run_ns,
@@ -62,6 +62,7 @@ fn responses() -> impl Strategy<Value = Response> {
                     copy_ns,
                     outputs_ns,
                     again_ns,
+                    page_ns,
                 })
             }
         ),
