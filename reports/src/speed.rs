@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::record::Record;
+use crate::words::plural;
 
 /// What is averaged together: nothing is ever averaged over thread counts or cache states.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -113,6 +114,8 @@ pub struct Speeds {
     pub reference: String,
     /// Size of the intersection: cases that every contender and the reference were timed on.
     pub cases: usize,
+    /// Times of these cases that are [disturbed](Record::disturbed).
+    pub disturbed: usize,
     /// Contenders, the fastest first.
     pub contenders: Vec<Contender>,
 }
@@ -184,7 +187,19 @@ impl Speeds {
             let mean = |c: &Contender| c.mean.map_or(0.0, |mean| mean.value);
             mean(b).total_cmp(&mean(a)).then_with(|| a.backend.cmp(&b.backend))
         });
-        Self { group, reference, cases: common.len(), contenders }
+        let is_disturbed = |record: &&&Record| record.disturbed && common.contains(&case(record));
+        let disturbed = records.iter().filter(is_disturbed).count();
+        Self { group, reference, cases: common.len(), disturbed, contenders }
+    }
+
+    /// How many cases, and how many of their times are disturbed: `8 cases, 3 times disturbed`.
+    #[must_use]
+    pub fn extent(&self) -> String {
+        let cases = plural(self.cases, "case");
+        match self.disturbed {
+            0 => cases,
+            disturbed => format!("{cases}, {} disturbed", plural(disturbed, "time")),
+        }
     }
 }
 

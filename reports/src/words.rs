@@ -2,6 +2,9 @@
 
 use crate::speed::Ratio;
 
+/// What stands at a time that other processes [disturbed](crate::Record::disturbed).
+pub const DISTURBED: &str = "disturbed";
+
 /// Three significant digits without an exponent where that is readable: `0.0123`, `1.42`, `318`.
 #[must_use]
 pub fn number(value: f64) -> String {

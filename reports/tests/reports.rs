@@ -132,6 +132,24 @@ fn a_family_without_times_says_so() {
     assert!(page.contains("<a href=\"#norm\">") && !page.contains("<a href=\"#rope\">"));
 }
 
+/// One busy moment is marked where it shows; many are said first.
+#[test]
+fn disturbed_times_are_marked_in_every_table() {
+    let (mut records, ..) = synthetic::run("a", 1, 1.0);
+    let timed = records.iter_mut().filter(|record| record.is_timed() && record.op == "gelu");
+    timed.take(1).for_each(|record| record.disturbed = true);
+    let page = |records: &[Record]| html::page(records, None, &Evidence::default(), None).unwrap();
+    let terminal = |records: &[Record]| table::report(records, None, Style { cases: true, ..plain(120) });
+    for text in [page(&records), terminal(&records), markdown::report(&records, None)] {
+        assert!(text.contains("disturbed"), "{text}");
+        assert!(text.contains("1 time disturbed") && !text.contains("DISTURBED"), "{text}");
+    }
+    records.iter_mut().for_each(|record| record.disturbed = true);
+    for text in [page(&records), terminal(&records), markdown::report(&records, None)] {
+        assert!(text.contains("DISTURBED: in "), "{text}");
+    }
+}
+
 #[test]
 fn terminal_tables_fit_and_use_colour_only_if_asked() {
     let (records, ..) = synthetic::run("a", 1, 1.0);

@@ -6,7 +6,7 @@ use super::{Cell, Grid, Heading, Row, Subject, Tone};
 use crate::record::Record;
 use crate::speed::{Group, Speeds, speedup};
 use crate::summary::{DTYPES, Summary, ordered};
-use crate::words::{interval, plural, times};
+use crate::words::{interval, times};
 
 /// One grid for each number of threads and cache state in which a family was timed.
 #[must_use]
@@ -46,7 +46,7 @@ fn grid(records: &[Record], mut speeds: Vec<Speeds>, summary: &Summary) -> Optio
     for speeds in &speeds {
         let cells = backends.iter().map(|backend| cell(records, speeds, backend));
         let names = [
-            Cell { below: vec![plural(speeds.cases, "case")], ..Cell::new(&speeds.group.op) },
+            Cell { below: vec![speeds.extent()], ..Cell::new(&speeds.group.op) },
             Cell::new(&speeds.group.dtype),
         ];
         grid.rows.push(Row {

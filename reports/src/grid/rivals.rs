@@ -2,9 +2,10 @@
 
 use super::{Cell, Grid, Heading, Row, Subject, Tone};
 use crate::classes::Width;
+use crate::record::Record;
 use crate::rivals::{ClassStanding, Conditions, Duel, Ending, Goal, Rivals, Standing, Verdict};
 use crate::speed::Ratio;
-use crate::words::{duration, interval, times};
+use crate::words::{DISTURBED, duration, interval, times};
 
 /// One row for each number of threads, cache state and width of storage types.
 #[must_use]
@@ -175,9 +176,10 @@ fn case_grid(rivals: &Rivals<'_>, conditions: &Conditions) -> Grid {
 
 fn case_row(duel: &Duel<'_>) -> Row {
     let ((mine, row), (theirs, rival)) = (duel.subject, duel.rival);
-    let time = |place, ns: Option<u64>| Cell {
+    let time = |place, row: &Record| Cell {
         record: Some(place),
-        ..ns.map_or_else(Cell::absent, |ns| Cell::new(duration(ns)))
+        below: row.disturbed.then(|| DISTURBED.to_owned()).into_iter().collect(),
+        ..row.median_ns.map_or_else(Cell::absent, |ns| Cell::new(duration(ns)))
     };
     let limit = row.roofline_percent.map_or_else(Cell::absent, |percent| Cell {
         below: vec![row.roofline_limit.clone()],
@@ -188,8 +190,8 @@ fn case_row(duel: &Duel<'_>) -> Row {
             Cell::new(&row.problem),
             ratio_cell(&duel.ratio),
             Cell { below: vec![rival.path.clone()], ..Cell::new(&rival.backend) },
-            time(theirs, rival.median_ns),
-            time(mine, row.median_ns),
+            time(theirs, rival),
+            time(mine, row),
             limit,
         ],
         subject: Subject { op: row.op.clone(), dtype: row.dtype.clone(), ..Subject::default() },

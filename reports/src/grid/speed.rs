@@ -7,7 +7,7 @@ use crate::record::Record;
 use crate::speed::{CaseKey, Group, Ratio, case, reference_of, speedup};
 use crate::status::Status;
 use crate::summary::Summary;
-use crate::words::{interval, number, plural, times};
+use crate::words::{DISTURBED, interval, number, times};
 
 /// Families down, backends across: the geometric mean of the speed-ups.
 #[must_use]
@@ -31,7 +31,7 @@ pub fn mean_speeds(summary: &Summary) -> Option<Grid> {
         let best = speeds.contenders.first().and_then(|c| c.mean);
         let mut row = vec![Cell {
             text: speeds.group.family.clone(),
-            below: vec![speeds.group.conditions(), plural(speeds.cases, "case")],
+            below: vec![speeds.group.conditions(), speeds.extent()],
             ..Cell::default()
         }];
         row.extend(timed.iter().map(|backend| {
@@ -158,12 +158,12 @@ fn group_grid(records: &[Record], rows: &[usize], family: &str, backends: &[Stri
 }
 
 fn timed_cell(i: usize, record: &Record, reference: &str, ratio: Option<Ratio>, best: Option<Ratio>) -> Cell {
-    let below = ratio
-        .filter(|_| record.backend != reference)
-        .map(|ratio| std::iter::once(times(ratio.value)).chain(interval(&ratio)).collect());
+    let against = ratio.filter(|_| record.backend != reference);
+    let figures = against.map(|ratio| std::iter::once(times(ratio.value)).chain(interval(&ratio)));
+    let mark = record.disturbed.then(|| DISTURBED.to_owned());
     Cell {
         text: throughput(record).map_or_else(|| "?".to_owned(), number),
-        below: below.unwrap_or_default(),
+        below: figures.into_iter().flatten().chain(mark).collect(),
         tone: ratio.map_or(Tone::Plain, |ratio| standing(&ratio, best)),
         record: Some(i),
     }
