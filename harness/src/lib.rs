@@ -33,6 +33,7 @@ pub mod outcome;
 pub(crate) mod progress;
 pub mod recording;
 pub mod safeguard;
+pub mod sameness;
 pub mod selftest;
 pub mod suite;
 pub mod suspicion;

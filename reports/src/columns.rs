@@ -52,7 +52,7 @@ const fn column(name: &'static str, kind: Kind, optional: bool, meaning: &'stati
 }
 
 /// All columns, in order. A new version of the schema adds columns at the end.
-pub const COLUMNS: [Column; 75] = [
+pub const COLUMNS: [Column; 76] = [
     column("schema", Kind::Integer, false, "Version of this schema."),
     column(
         "run_id",
@@ -237,6 +237,12 @@ pub const COLUMNS: [Column; 75] = [
     column("load_ns", Kind::Integer, true, "Time of loading the data operands, in nanoseconds."),
     column("outputs_ns", Kind::Integer, true, "Time of handing out the results, in nanoseconds."),
     column("audit_ns", Kind::Integer, true, "Time of a single run on inputs that are new, in nanoseconds."),
+    column(
+        "first_ns",
+        Kind::Integer,
+        true,
+        "Time of the first call of the prepared problem, in nanoseconds: beside the kernel's own time what a          library builds on first use, and caches and threads that are cold.",
+    ),
 ];
 
 /// The columns of `samples.csv`, in order. A row is one timed slice.
@@ -261,7 +267,8 @@ pub const SAMPLES: [Column; 11] = [
 ];
 
 /// The columns of each version of the schema: the first so many.
-const VERSIONS: [(u32, usize); 5] = [(1, 62), (2, 66), (3, 67), (4, 68), (SCHEMA_VERSION, COLUMNS.len())];
+const VERSIONS: [(u32, usize); 6] =
+    [(1, 62), (2, 66), (3, 67), (4, 68), (5, 75), (SCHEMA_VERSION, COLUMNS.len())];
 
 /// The version whose header has so many columns, and these: the present one where none has.
 pub(crate) fn version_with(columns: usize) -> (u32, &'static [Column]) {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::status::Status;
 
 /// The version written into the first column of every row.
-pub const SCHEMA_VERSION: u32 = 5;
+pub const SCHEMA_VERSION: u32 = 6;
 
 /// The outcome of one case on one backend with one thread count and one cache state.
 ///
@@ -179,10 +179,12 @@ pub struct Record {
     /// Time of handing out the results, in nanoseconds.
     #[serde(default)]
     pub outputs_ns: Option<u64>,
-    /// Time of a single run on inputs that are new, in nanoseconds: what a first call costs when everything
-    /// else is warm.
+    /// Time of a single run on inputs that are new, in nanoseconds, when everything else is warm.
     #[serde(default)]
     pub audit_ns: Option<u64>,
+    /// Time of the first call of the prepared problem, in nanoseconds.
+    #[serde(default)]
+    pub first_ns: Option<u64>,
 }
 
 /// Where a row's times hold: they are compared with times of the same machine and device only. Times of two

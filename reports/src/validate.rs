@@ -229,7 +229,7 @@ impl Record {
     }
 
     /// The columns that exist only after a measurement, with their text if they are filled.
-    fn timing_columns(&self) -> [(&'static str, Option<String>); 19] {
+    fn timing_columns(&self) -> [(&'static str, Option<String>); 20] {
         fn text<T: ToString>(value: Option<T>) -> Option<String> {
             value.map(|value| value.to_string())
         }
@@ -253,6 +253,7 @@ impl Record {
             ("load_ns", text(self.load_ns)),
             ("outputs_ns", text(self.outputs_ns)),
             ("audit_ns", text(self.audit_ns)),
+            ("first_ns", text(self.first_ns)),
         ]
     }
 }

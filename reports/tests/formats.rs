@@ -44,9 +44,11 @@ fn every_earlier_version_is_read() {
             assert!(record.extra_memory.is_none() || version >= 3);
             assert!(record.canary_ns.is_none() || version >= 4);
             // A row of its own has no machine; the environment beside it names one.
-            assert!(!record.machine.is_empty() && record.audit_ns.is_none(), "version {version}");
+            assert!(!record.machine.is_empty() && record.first_ns.is_none(), "version {version}");
+            assert!(record.audit_ns.is_none() || version >= 5);
             let own = samples.iter().filter(|sample| sample.key() == record.key()).count();
-            assert_eq!(Some(own as u32), record.samples.map(|kept| kept + record.contaminated.unwrap_or(0)));
+            let left_out = if record.disturbed { 0 } else { record.contaminated.unwrap_or(0) };
+            assert_eq!(Some(own as u32), record.samples.map(|kept| kept + left_out));
         }
         let environment = Environment::read(&run).unwrap().unwrap();
         assert_eq!((environment.schema, environment.machine.cores), (version, Some(2)));

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use proptest::prelude::*;
+use touchstone_reports::columns::COLUMNS;
 use touchstone_reports::store::{
     RECORDS_FILE, SAMPLES_FILE, merge, one_machine, read_table_from, write_whole,
 };
@@ -138,12 +139,18 @@ fn damaged_files_name_the_line_and_the_column() {
     assert!(status.starts_with("a.csv:2: column `status` is `past`, expected passed,"));
     let header = error_of(text.replacen("rustc", "compiler", 1).as_bytes());
     assert_eq!(header, "a.csv:1: column 6 of the header is `compiler`, expected `rustc`");
-    let narrow = error_of(text.replacen("5,run,", "5,", 1).as_bytes());
-    assert_eq!(narrow, "a.csv:2: 74 columns, expected 75");
-    let mixed = error_of(text.replacen("\n5,run", "\n4,run", 1).as_bytes());
-    assert_eq!(mixed, "a.csv:2: schema version 4, expected 5 by its header; this program reads 1 to 5");
-    let newer = error_of(b"schema,who\n7,x\n");
-    assert_eq!(newer, "a.csv:2: schema version 7, expected 5 by its header; this program reads 1 to 5");
+    let (now, wide) = (SCHEMA_VERSION, COLUMNS.len());
+    let narrow = error_of(text.replacen(&format!("{now},run,"), &format!("{now},"), 1).as_bytes());
+    assert_eq!(narrow, format!("a.csv:2: {} columns, expected {wide}", wide - 1));
+    let schema = |found| {
+        format!(
+            "a.csv:2: schema version {found}, expected {now} by its header; this program reads 1 to {now}"
+        )
+    };
+    let mixed = text.replacen(&format!("\n{now},run"), &format!("\n{},run", now - 1), 1);
+    assert_eq!(error_of(mixed.as_bytes()), schema(now - 1));
+    let newer = format!("schema,who\n{},x\n", now + 1);
+    assert_eq!(error_of(newer.as_bytes()), schema(now + 1));
     let other = error_of(b"name,time\nx,1\n");
     assert!(other.starts_with("a.csv:1: column 1 of the header is `name`"));
     let wrong = error_of(text.replacen(",passed,", ",failed,", 1).as_bytes());

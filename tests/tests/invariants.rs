@@ -112,6 +112,23 @@ fn variants_keep_the_invariants() {
     assert!(judged > 1_000, "{judged}");
 }
 
+/// Our kernels promise it: the same bits once more, anywhere in memory, with any number of threads, and for
+/// an entry of a batch alone. Others do not, and nobody fails for it.
+#[test]
+fn our_kernels_give_the_same_bits_whatever_does_not_count() {
+    let here = directory();
+    let text = prints(here.path(), &["check", "--bitwise", "--case", "f32|bf16"]);
+    for backend in ["naive", "simd/"] {
+        let mut rows = text.lines().map(str::trim).filter(|line| line.starts_with(backend)).peekable();
+        assert!(rows.peek().is_some(), "{text}");
+        for row in rows {
+            assert!(row.contains("all ") && !row.contains(" of "), "{row}");
+        }
+    }
+    let nothing = touchstone::run(here.path(), &["check", "--bitwise", "--case", "no such case"]);
+    assert_eq!(nothing.status.code(), Some(1));
+}
+
 #[test]
 fn the_command_prints_a_table_of_invariants_and_backends() {
     let here = directory();

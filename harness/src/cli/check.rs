@@ -6,6 +6,7 @@ use anyhow::bail;
 use clap::Args;
 
 use super::baseline::{Held, SUITES};
+use super::bitwise;
 use super::explore::{self, Exploring};
 use super::invariants;
 use super::output::{Format, print};
@@ -35,6 +36,11 @@ pub(super) struct Arguments {
     /// a future that may change. Prints a table; keeps no records
     #[arg(long, conflicts_with_all = ["out", "format", "baseline"])]
     invariants: bool,
+    /// Count which results are the same to the last bit instead: once more, off the cache line, with all
+    /// threads, and for an entry of a batch alone. None has to be, so nothing fails. Prints a table; keeps
+    /// no records
+    #[arg(long, conflicts_with_all = ["out", "format", "baseline", "threads", "explore", "invariants"])]
+    bitwise: bool,
     #[command(flatten)]
     held: Held,
     #[command(flatten)]
@@ -47,6 +53,9 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Result<Verdict> {
     let selection = &arguments.selection;
     let random = arguments.exploring.random()?;
+    if arguments.bitwise {
+        return bitwise::run(selection, registry);
+    }
     if arguments.invariants {
         return invariants::run(random, selection, registry);
     }

@@ -7,6 +7,7 @@ mod alone;
 mod audit;
 mod baseline;
 mod bench;
+mod bitwise;
 mod check;
 mod compare;
 mod diff;

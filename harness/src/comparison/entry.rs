@@ -60,11 +60,11 @@ pub(super) enum State {
     /// It has come to its end.
     Done(Outcome),
     /// It was right once, and waits to be timed.
-    Ready { worker: Box<Worker>, preparation: Preparation, figures: Box<Figures> },
+    Ready { worker: Box<Worker>, preparation: Preparation, first_ns: u64, figures: Box<Figures> },
     /// It was not right, or is too slow to be timed.
     Untimed { worker: Box<Worker>, outcome: Outcome },
     /// It was timed.
-    Timed { worker: Box<Worker>, preparation: Preparation, samples: Samples, health: Health },
+    Timed { worker: Box<Worker>, preparation: Preparation, first_ns: u64, samples: Samples, health: Health },
 }
 
 /// Prepares a worker and judges its first results.
@@ -85,8 +85,10 @@ pub(super) fn start(
     match first {
         Err(error) => State::Done(failed(&error, None)),
         Ok(Err(outcome)) => State::Done(outcome),
-        Ok(Ok((preparation, ns, Outcome::Passed(figures)))) if Duration::from_nanos(ns) <= slowest => {
-            State::Ready { worker, preparation, figures: Box::new(figures) }
+        Ok(Ok((preparation, first_ns, Outcome::Passed(figures))))
+            if Duration::from_nanos(first_ns) <= slowest =>
+        {
+            State::Ready { worker, preparation, first_ns, figures: Box::new(figures) }
         }
         Ok(Ok((_, _, outcome))) => State::Untimed { worker, outcome },
     }
@@ -99,8 +101,8 @@ pub(super) fn measure(entries: &mut [Entry], plan: &Plan, seed: u64, stop: &Atom
     for (at, entry) in entries.iter_mut().enumerate() {
         let idle = State::Done(Outcome::Error { message: "stopped".into() });
         match std::mem::replace(&mut entry.state, idle) {
-            State::Ready { worker, preparation, figures } => {
-                places.push((at, preparation, figures));
+            State::Ready { worker, preparation, first_ns, figures } => {
+                places.push((at, preparation, first_ns, figures));
                 subjects.push(*worker);
             }
             state => entry.state = state,
@@ -108,12 +110,12 @@ pub(super) fn measure(entries: &mut [Entry], plan: &Plan, seed: u64, stop: &Atom
     }
     let stop = || stop.load(Ordering::Relaxed);
     let (sampling, health) = Health::around(|| sample(&mut subjects, &plan.effort, seed, &stop));
-    for (((at, preparation, figures), worker), samples) in
+    for (((at, preparation, first_ns, figures), worker), samples) in
         places.into_iter().zip(subjects).zip(sampling.samples)
     {
         let worker = Box::new(worker);
         entries[at].state = match samples {
-            Ok(samples) => State::Timed { worker, preparation, samples, health },
+            Ok(samples) => State::Timed { worker, preparation, first_ns, samples, health },
             Err(error) => State::Done(failed(&error, Some(*figures))),
         };
     }
@@ -174,7 +176,7 @@ impl Entry {
                 workers.give_back(&self.who.id, threads, worker);
                 outcome
             }
-            State::Timed { mut worker, preparation, samples, health } => {
+            State::Timed { mut worker, preparation, first_ns, samples, health } => {
                 let outcome = match question.ask(&mut worker, &self.who.declaration) {
                     Ok(outcome) => outcome,
                     Err(error) => return failed(&error, None),
@@ -223,6 +225,7 @@ impl Entry {
                             clock,
                             working_set,
                             prepare_ns: preparation.prepare_ns,
+                            first_ns,
                             audit,
                         };
                         Outcome::Measured(figures, Box::new(measurement))

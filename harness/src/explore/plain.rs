@@ -15,6 +15,11 @@ use super::sizes::{Numbers, budget, fit, positive_size, product, shape, size};
 
 const EPS: &[f32] = &[1e-5, 1e-6, 1e-12, 1e-3, 1.0];
 
+/// What a norm adds to the variance; 0 is allowed, and leaves rows of equal numbers without a result.
+fn eps(numbers: Numbers) -> SBoxedStrategy<f32> {
+    prop_oneof![9 => numbers.positive(EPS), 1 => Just(0.0)].sboxed()
+}
+
 /// Dimensions cut to a budget of elements.
 fn tensor(axes: std::ops::RangeInclusive<usize>) -> SBoxedStrategy<Vec<usize>> {
     (shape(axes), budget())
@@ -41,7 +46,7 @@ pub(super) fn softmax(log: bool, numbers: Numbers) -> SBoxedStrategy<Op> {
 }
 
 pub(super) fn layer_norm(numbers: Numbers) -> SBoxedStrategy<Op> {
-    (tensor(1..=4), any::<Index>(), affine(), numbers.positive(EPS))
+    (tensor(1..=4), any::<Index>(), affine(), eps(numbers))
         .prop_map(|(shape, axes, affine, eps)| {
             let axes = 1 + axes.index(shape.len());
             Op::LayerNorm(LayerNorm { shape, axes, affine, eps })
@@ -50,7 +55,7 @@ pub(super) fn layer_norm(numbers: Numbers) -> SBoxedStrategy<Op> {
 }
 
 pub(super) fn rms_norm(numbers: Numbers) -> SBoxedStrategy<Op> {
-    (tensor(1..=4), any::<[bool; 2]>(), numbers.real(&[0.0, 1.0, -0.5]), numbers.positive(EPS))
+    (tensor(1..=4), any::<[bool; 2]>(), numbers.real(&[0.0, 1.0, -0.5]), eps(numbers))
         .prop_map(|(shape, [no_weight, round_before_weight], weight_offset, eps)| {
             // An offset is added to a weight.
             let weight_offset = if no_weight { 0.0 } else { weight_offset };
@@ -62,7 +67,7 @@ pub(super) fn rms_norm(numbers: Numbers) -> SBoxedStrategy<Op> {
 pub(super) fn batch_norm(numbers: Numbers) -> SBoxedStrategy<Op> {
     let momentum = prop_oneof![4 => select(vec![0.1f32, 0.01, 0.0, 0.5, 0.9, 1.0]), 1 => (0u8..=100).prop_map(|percent| f32::from(percent) / 100.0),
     ];
-    (tensor(2..=4), select(BatchNormMode::ALL), affine(), numbers.positive(EPS), momentum)
+    (tensor(2..=4), select(BatchNormMode::ALL), affine(), eps(numbers), momentum)
         .prop_map(|(mut shape, mode, affine, eps, momentum)| {
             // Training has statistics of two values at least.
             if mode == BatchNormMode::Train && product(&shape) / shape[1].max(1) < 2 {
@@ -78,7 +83,7 @@ pub(super) fn batch_norm(numbers: Numbers) -> SBoxedStrategy<Op> {
 
 pub(super) fn group_norm(numbers: Numbers) -> SBoxedStrategy<Op> {
     let shape = (shape(2..=4), select(vec![1usize, 2, 3, 4, 8, 32]), budget());
-    (shape, affine(), numbers.positive(EPS))
+    (shape, affine(), eps(numbers))
         .prop_map(|((mut shape, groups, budget), affine, eps)| {
             fit(&mut shape, budget.div_ceil(groups), product);
             shape[1] *= groups;
@@ -88,7 +93,7 @@ pub(super) fn group_norm(numbers: Numbers) -> SBoxedStrategy<Op> {
 }
 
 pub(super) fn instance_norm(numbers: Numbers) -> SBoxedStrategy<Op> {
-    (tensor(2..=4), affine(), numbers.positive(EPS))
+    (tensor(2..=4), affine(), eps(numbers))
         .prop_map(|(shape, affine, eps)| Op::InstanceNorm(InstanceNorm { shape, affine, eps }))
         .sboxed()
 }

@@ -7,14 +7,14 @@ use touchstone_kernels::op::{
 use touchstone_kernels::{Backend, Inputs, Op, Operand, Problem, Tensor};
 
 use super::Invariant;
-use super::answer::{Answer, Held, Stop, applies};
+use super::answer::{Answer, Held, Stop};
 
 pub(super) fn invariant() -> Invariant {
     Invariant {
         name: "batching",
         family: None,
         about: "The last entry of a batch alone gives what it gives in the batch.",
-        holds: last_alone,
+        holds: is_the_same_alone,
     }
 }
 
@@ -64,16 +64,18 @@ fn single(op: &Op) -> Option<(Op, usize)> {
     })
 }
 
-fn last_alone(backend: &dyn Backend, answer: &Answer) -> Held {
-    let (op, entries) = single(&answer.problem.op).ok_or(Stop::NotApplicable)?;
-    applies(entries > 1)?;
-    let problem = Problem::new(op, answer.problem.dtype).map_err(|_| Stop::NotApplicable)?;
-    let mut tensors = Vec::new();
-    for operand in problem.operands() {
-        let whole = answer.inputs.get(operand.name).ok_or(Stop::NotApplicable)?;
-        tensors.push((operand.name, last_entry(whole, &operand)?));
-    }
-    let inputs = Inputs::new(&problem, tensors).map_err(|_| Stop::NotApplicable)?;
+/// The problem of the last entry of a batch alone; none where there are not several.
+pub(crate) fn last_alone(problem: &Problem, inputs: &Inputs) -> Option<(Problem, Inputs)> {
+    let (op, _) = single(&problem.op).filter(|(_, entries)| *entries > 1)?;
+    let alone = Problem::new(op, problem.dtype).ok()?;
+    let tensor = |operand: &Operand| Some((operand.name, last_entry(inputs.get(operand.name)?, operand)?));
+    let tensors = alone.operands().iter().map(tensor).collect::<Option<Vec<_>>>()?;
+    let inputs = Inputs::new(&alone, tensors).ok()?;
+    Some((alone, inputs))
+}
+
+fn is_the_same_alone(backend: &dyn Backend, answer: &Answer) -> Held {
+    let (problem, inputs) = last_alone(&answer.problem, &answer.inputs).ok_or(Stop::NotApplicable)?;
     let alone = Answer::of(backend, &problem, inputs)?;
     answer.results.iter().zip(&alone.results).try_for_each(|(batch, alone)| {
         let start = batch.got.len() - alone.got.len();
@@ -82,8 +84,8 @@ fn last_alone(backend: &dyn Backend, answer: &Answer) -> Held {
 }
 
 /// The last entry of an operand that has one for each of the batch; all of one that has not.
-fn last_entry(whole: &Tensor, operand: &Operand) -> Result<Tensor, Stop> {
+fn last_entry(whole: &Tensor, operand: &Operand) -> Option<Tensor> {
     let bytes = whole.bytes();
     let last = &bytes[bytes.len() - operand.bytes() as usize..];
-    Tensor::from_bytes(operand.element, &operand.shape, last).map_err(|_| Stop::NotApplicable)
+    Tensor::from_bytes(operand.element, &operand.shape, last).ok()
 }

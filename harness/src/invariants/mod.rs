@@ -20,7 +20,7 @@
 mod activation;
 mod answer;
 mod attention;
-mod batching;
+pub(crate) mod batching;
 mod norm;
 mod rope;
 mod softmax;

@@ -128,7 +128,8 @@ impl Evidence {
     pub fn against(&self, audit: &Audit) -> Option<String> {
         let lost = audit.plain_run_ns.saturating_sub(audit.plain_steady_ns) as f64;
         let waking = if self.waits { WAKING_MANY } else { WAKING_ONE };
-        let allowed = AUDIT_FACTOR * self.steady_ns + CACHE_FACTOR * lost + waking + new(self.allocated, audit);
+        let allowed =
+            AUDIT_FACTOR * self.steady_ns + CACHE_FACTOR * lost + waking + new(self.allocated, audit);
         if audit.run_ns as f64 > allowed {
             return Some(format!(
                 "a call takes {} over and over, and {} on inputs that are new: expected at most {}",

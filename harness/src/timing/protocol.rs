@@ -303,7 +303,10 @@ impl fmt::Display for Response {
                 let Audit { run_ns, plain_run_ns, plain_steady_ns, load_ns, copy_ns, .. } = audit;
                 let Audit { outputs_ns, again_ns, page_ns, .. } = audit;
                 write!(f, "audited run={run_ns} plain_run={plain_run_ns} plain_steady={plain_steady_ns} ")?;
-                write!(f, "load={load_ns} copy={copy_ns} outputs={outputs_ns} again={again_ns} page={page_ns}")
+                write!(
+                    f,
+                    "load={load_ns} copy={copy_ns} outputs={outputs_ns} again={again_ns} page={page_ns}"
+                )
             }
             Response::Wrote { tensors } => write!(f, "wrote {tensors}"),
             Response::Released => f.write_str("released"),

@@ -212,6 +212,19 @@ mod machine {
 mod tests {
     use super::*;
 
+    /// The end of one session must not take the tiles from another on the same thread.
+    #[test]
+    #[cfg_attr(not(has_amx), ignore = "no AMX on this machine")]
+    fn a_session_outlives_another_of_its_thread() {
+        let tiles = Tiles::detect().expect("this was built on a machine with AMX");
+        let ones = vec![f32::from_bits(0x3f80_3f80); TILE * BLOCK];
+        let [first, second] = [tiles.session(), tiles.session()];
+        drop(first);
+        let mut c = vec![f32::NAN; BLOCK * BLOCK];
+        second.multiply(&ones, TILE, &ones, &[Chunk { a: 0, b: 0 }], &mut c);
+        assert!(c.iter().all(|&sum| sum == 2.0 * TILE as f32), "{c:?}");
+    }
+
     /// Small integers, of which every sum is exact.
     #[test]
     #[cfg_attr(not(has_amx), ignore = "no AMX on this machine")]

@@ -91,6 +91,12 @@ impl Cell {
         Self { text: text.into(), ..Self::default() }
     }
 
+    /// A timed problem. Normal numbers are what most are timed on; another fill is named below.
+    pub(crate) fn problem(problem: &str, fill: &str) -> Self {
+        let below = (fill != "normal").then(|| format!("fill {fill}")).into_iter().collect();
+        Self { below, ..Self::new(problem) }
+    }
+
     /// The cell of something that is not there.
     #[must_use]
     pub fn absent() -> Self {

@@ -187,7 +187,7 @@ fn case_row(duel: &Duel<'_>) -> Row {
     });
     Row {
         cells: vec![
-            Cell::new(&row.problem),
+            Cell::problem(&row.problem, &row.fill),
             ratio_cell(&duel.ratio),
             Cell { below: vec![rival.path.clone()], ..Cell::new(&rival.backend) },
             time(theirs, rival),

@@ -132,7 +132,7 @@ fn group_grid(records: &[Record], rows: &[usize], family: &str, backends: &[Stri
         let base = here.get(reference.as_str()).map(|&i| &records[i]);
         let ratio = |i: usize| speedup(&records[i], &reference, base);
         let best = here.values().filter_map(|&i| ratio(i)).max_by(|a, b| a.value.total_cmp(&b.value));
-        let mut row = vec![Cell::new(key.0)];
+        let mut row = vec![Cell::problem(key.0, key.1)];
         row.extend(present.iter().map(|backend| {
             if let Some(&i) = here.get(backend.as_str()) {
                 return timed_cell(i, &records[i], &reference, ratio(i), best);
