@@ -22,6 +22,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use touchstone_kernels::{
     BackendError, ElementType, InputError, Inputs, Outputs, Prepared, Stopwatch, Tensor, with_element,
 };
+use touchstone_reports::statistics::median;
 
 /// What an audit measured, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,10 +170,10 @@ pub(super) fn audit(
     }
     let least = |times: &[u64]| times.iter().copied().min().unwrap_or(0);
     let audit = Audit {
-        run_ns: median(times.run),
-        plain_run_ns: median(plain_run),
+        run_ns: median_ns(times.run),
+        plain_run_ns: median_ns(plain_run),
         // The first comes from where the copies above have left it.
-        plain_steady_ns: median(plain_steady.split_off(1)),
+        plain_steady_ns: median_ns(plain_steady.split_off(1)),
         load_ns: least(&times.load),
         copy_ns: least(&copies),
         outputs_ns: least(&times.outputs),
@@ -214,9 +215,9 @@ fn nanoseconds(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn median(mut times: Vec<u64>) -> u64 {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or(0)
+/// 0 where there are none.
+fn median_ns(times: Vec<u64>) -> u64 {
+    median(times.into_iter().map(|ns| ns as f64)).round() as u64
 }
 
 /// A kernel that reads every operand and writes every result once.
