@@ -67,6 +67,7 @@ impl Variants {
     /// # Errors
     /// [`InputError`], which does not happen: the operands are the inputs' own.
     pub fn step(&mut self) -> Result<&Inputs, InputError> {
+        // By a remainder, in all versions alike: a driver draws the same inputs as its worker.
         let mut below = |n: usize| (self.random.next_u64() % n.max(1) as u64) as usize;
         if let Some(name) = self.names.get(below(self.names.len())).copied() {
             let (to, from) = (self.random.next_u64(), self.random.next_u64());

@@ -258,8 +258,14 @@ const SWITCH_ALLOWANCE: Duration = Duration::from_millis(100);
 /// A tick is usually 10 ms: one in a second is 1 %.
 const STEAL_ALLOWANCE: Duration = Duration::from_secs(1);
 
-/// The part of a slice for which a worker may wait for a processor. To wake it up counts as waiting and
-/// takes some microseconds; another process that computes takes milliseconds.
+/// The part of a slice for which a worker may wait for a processor.
+///
+/// A choice, between two figures that lie far apart for a slice of the usual 2 ms, of which it is 100 µs. To
+/// wake the worker up counts as waiting and takes some microseconds to tens of them; another process that
+/// computes takes milliseconds. It is also the largest part of a clean slice that can be such waiting: the
+/// median of many slices is off by less. With half of it, one slow wake-up can contaminate a slice; with
+/// twice, a clean slice can be a tenth too long. In a slice of 100 ms, as of a slow kernel, it is 5 ms, a
+/// whole turn of another process; [`SWITCH_ALLOWANCE`] allows one such turn in 100 ms too.
 const WAIT_ALLOWANCE: f64 = 0.05;
 
 /// Factor by which calibration may raise the iterations at once: a first slice of some nanoseconds is mostly
