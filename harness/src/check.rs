@@ -3,7 +3,9 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use touchstone_kernels::{Backend, BackendError, Declaration, Inputs, Outputs, Prepared, Support, tensor};
+use touchstone_kernels::{
+    Backend, BackendError, BackendId, Declaration, Inputs, Outputs, Prepared, Support, tensor,
+};
 
 use crate::agreement::{Agreement, Element, Failure, judge_by};
 use crate::case::Case;
@@ -67,7 +69,7 @@ pub(crate) fn check_by(
             weigh(safeguards, agreement, case, inputs, expected, &declaration)
         }
     };
-    explained_by(safeguards, outcome, backend, case, inputs, known)
+    explained(safeguards, outcome, backend.id(), case, inputs, known)
 }
 
 /// What an agreement is worth: a pass is one only where a wrong answer would have failed.
@@ -177,33 +179,22 @@ pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }
 
-/// A failure that a known issue describes is known; a witness that passes is a failure.
-pub fn explained(
-    outcome: Outcome,
-    backend: &dyn Backend,
-    case: &Case,
-    inputs: &Inputs,
-    known: &KnownIssues,
-) -> Outcome {
-    explained_by(Safeguards::ALL, outcome, backend, case, inputs, known)
-}
-
-fn explained_by(
+/// A failure that a known issue describes is known; a witness that passes is a failure, where the safeguards
+/// have [`Safeguard::Witness`].
+pub(crate) fn explained(
     safeguards: Safeguards,
     outcome: Outcome,
-    backend: &dyn Backend,
+    backend: &BackendId,
     case: &Case,
     inputs: &Inputs,
     known: &KnownIssues,
 ) -> Outcome {
-    let witnessed = || known.witnessed(backend.id(), case).filter(|_| safeguards.have(Safeguard::Witness));
+    let witnessed = || known.witnessed(backend, case).filter(|_| safeguards.have(Safeguard::Witness));
     match outcome {
-        Outcome::Failed { why, figures } => {
-            match known.explaining(backend.id(), case, inputs, &why, &figures) {
-                Some(issue) => Outcome::Known { issue: issue.id.clone(), why, figures },
-                None => Outcome::Failed { why, figures },
-            }
-        }
+        Outcome::Failed { why, figures } => match known.explaining(backend, case, inputs, &why, &figures) {
+            Some(issue) => Outcome::Known { issue: issue.id.clone(), why, figures },
+            None => Outcome::Failed { why, figures },
+        },
         Outcome::Passed(figures) => match witnessed() {
             Some(issue) => Outcome::NoLongerFails { issue: issue.id.clone(), figures: Box::new(figures) },
             None => Outcome::Passed(figures),

@@ -19,6 +19,7 @@ use crate::oracle;
 use crate::outcome::Outcome;
 use crate::progress;
 use crate::recording::{Place, Run, Who};
+use crate::safeguard::Safeguards;
 use crate::suite::SuiteCase;
 use crate::timing::Effort;
 use crate::timing::honesty::AUDITS;
@@ -259,9 +260,14 @@ impl Comparison<'_> {
                     let limit = |who: &Who, bytes| self.run.limit(place, who, bytes);
                     let outcome = entry.finish(question, reference.as_ref(), workers, *threads, &limit);
                     let outcome = match (outcome, registry.find(entry.who.id.as_str())) {
-                        (outcome, Some(backend)) => {
-                            explained(outcome, backend.as_ref(), case, &question.inputs, self.known)
-                        }
+                        (outcome, Some(backend)) => explained(
+                            Safeguards::ALL,
+                            outcome,
+                            backend.id(),
+                            case,
+                            &question.inputs,
+                            self.known,
+                        ),
                         (outcome, None) => outcome,
                     };
                     if entry.who.id.as_str() == "naive" {

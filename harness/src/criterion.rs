@@ -22,6 +22,7 @@ use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use touchstone_reports::statistics::{quantile, sorted};
 use touchstone_reports::{
     BackendEntry, Environment, Record, SCHEMA_VERSION, Status, StoreError, environment,
 };
@@ -29,7 +30,6 @@ use touchstone_reports::{
 use crate::case::Case;
 use crate::comparison::REFERENCES;
 use crate::recording::utc;
-use crate::timing::statistics::{quantile, sorted};
 
 /// Folders between the top and a benchmark: group, function, value, and one to spare.
 const DEEPEST: usize = 4;

@@ -14,6 +14,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rayon::prelude::*;
 use touchstone_kernels::{DType, ElementType, Inputs, Kind, Op, Operand, Problem, Tensor, named_enum};
 
+use crate::fnv1a::fnv1a;
+
 pub use self::controls::Controls;
 
 /// A distribution of the data operands, each for the mistakes it brings to light.
@@ -302,10 +304,8 @@ fn reals(
 
 /// The generator of one block of one operand.
 fn stream(seed: u64, operand: &str, block: u64) -> Xoshiro256PlusPlus {
-    // FNV-1a over the name keeps streams of different operands apart.
-    let name = operand
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    // A hash of the name keeps streams of different operands apart.
+    let name = fnv1a(operand.as_bytes());
     // seed_from_u64 scrambles its argument with SplitMix64, so consecutive blocks are unrelated.
     let mut base = Xoshiro256PlusPlus::seed_from_u64(seed ^ name);
     Xoshiro256PlusPlus::seed_from_u64(base.next_u64().wrapping_add(block))

@@ -23,6 +23,7 @@ pub mod coverage;
 pub mod criterion;
 pub mod explore;
 pub mod fill;
+mod fnv1a;
 pub mod gate;
 pub mod invariants;
 pub mod known;

@@ -7,7 +7,7 @@ use touchstone_kernels::Clock;
 
 use crate::accelerator::DeviceHealth;
 use crate::timing::audit::Audit;
-use crate::timing::{Health, Ratio, Samples};
+use crate::timing::{Health, MedianRatio, Samples};
 
 /// Exactly one of these for every case and backend. A time exists only in
 /// [`Measured`](Outcome::Measured): a kernel that was not found right has none.
@@ -99,7 +99,7 @@ pub struct Against {
     /// The clock that it was timed by.
     pub clock: Clock,
     /// The time relative to its time.
-    pub ratio: Ratio,
+    pub ratio: MedianRatio,
 }
 
 /// What a device says about a measurement.

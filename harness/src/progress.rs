@@ -14,6 +14,22 @@ pub(crate) fn in_percent(work: u64) -> ProgressBar {
     bar(work, "{bar:24} {percent} %, {eta} to go  {wide_msg}")
 }
 
+/// Shows a bar over cases and a message while `work` runs, which reports how many are done of how many.
+pub(crate) fn during<R>(
+    cases: usize,
+    message: &'static str,
+    work: impl FnOnce(&(dyn Fn(usize, usize) + Sync)) -> R,
+) -> R {
+    let bar = over_cases(cases);
+    bar.set_message(message);
+    let result = work(&|done, of| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    result
+}
+
 fn bar(work: u64, template: &str) -> ProgressBar {
     let bar = ProgressBar::new(work);
     let style = ProgressStyle::with_template(template);

@@ -12,8 +12,17 @@
 //! Grossly wrong is an error of more than half of the digits of the storage type: √u of the largest
 //! expected magnitude of the result. Some right answers are constant, and suites ask for them on
 //! purpose: the softmax of equal numbers, the norm of a constant row, rows that see no key. There a
-//! trivial answer is right, and such a case still detects a kernel that drifts or divides by zero. The
-//! quarter and the √u are choices; METHODOLOGY.md says so.
+//! trivial answer is right, and such a case still detects a kernel that drifts or divides by zero.
+//!
+//! The √u and the quarter are choices, not derived.
+//!
+//! - √u lies halfway, in digits, between an error of one rounding (u), which right kernels have, and one of
+//!   the size of the result (1). A limit near u would count elements in which a trivial answer is nearly right.
+//!   A limit near 1 would count none where the answer differs in its second digit. Half or twice the limit
+//!   moves it by one bit of the 12 (f32), 5.5 (f16) or 4 (bf16) that it is from either end.
+//! - The quarter asks for more than a few sharp elements, and for less than all, because one wrong element
+//!   is enough to fail a kernel. With an eighth, cases would count in which seven grossly wrong elements in
+//!   eight are accepted. With a half, a case in which 49 % of them fail would be suspect.
 
 use touchstone_kernels::op::{Attention, Op};
 use touchstone_kernels::{Declaration, Inputs, Problem};
@@ -158,7 +167,8 @@ impl<'a> Judge<'a> {
         4 * within > 3 * wrong
     }
 
-    /// A constant that lies within all bounds, or if there is none the median of the values.
+    /// A constant that lies within all bounds, or if there is none a value from the middle of their order. It is
+    /// one of them, and not a mean of two, so that the constant is right somewhere.
     fn best_constant(&self) -> f64 {
         let (mut low, mut high) = (f64::NEG_INFINITY, f64::INFINITY);
         let mut finite = Vec::with_capacity(self.expected.value.len());

@@ -4,20 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use crate::dtype::{DType, ElementType};
+use crate::noise::noise;
 use crate::op::{Glu, Operand, Unary};
 use crate::operands::{Inputs, Outputs};
 use crate::problem::Problem;
 use crate::registry::Registry;
 use crate::tensor::Tensor;
-
-/// A number in −1..1 for each index: a linear congruential generator's high bits.
-fn noise(seed: u64, index: usize) -> f64 {
-    let mut x = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (index as u64);
-    for _ in 0..3 {
-        x = (x ^ (x >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    }
-    (x >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-}
 
 pub(crate) fn fill(operand: &Operand, seed: u64) -> Tensor {
     let numbers = (0..operand.len()).map(|i| 3.0 * noise(seed, i));

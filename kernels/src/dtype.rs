@@ -181,6 +181,36 @@ pub trait Scalar: bytemuck::Pod + Send + Sync + sealed::Sealed {
 }
 
 /// A floating-point [`Scalar`]: stored in its own type, computed in f32.
+///
+/// No other crate can implement it. Here is everything that it and [`Scalar`] ask for, and still the
+/// compiler says `the trait bound Own: Sealed is not satisfied`:
+///
+/// ```compile_fail,E0277
+/// use touchstone_kernels::dtype::{DType, Element, ElementType, Scalar};
+///
+/// #[derive(Clone, Copy, PartialEq, PartialOrd)]
+/// #[repr(transparent)]
+/// struct Own(f32);
+///
+/// // SAFETY: an f32.
+/// unsafe impl bytemuck::Zeroable for Own {}
+/// // SAFETY: an f32.
+/// unsafe impl bytemuck::Pod for Own {}
+///
+/// impl Scalar for Own {
+///     const ELEMENT: ElementType = ElementType::Float(DType::F16);
+/// }
+///
+/// impl Element for Own {
+///     const DTYPE: DType = DType::F16;
+///     fn to_f32(self) -> f32 {
+///         self.0
+///     }
+///     fn from_f32(x: f32) -> Self {
+///         Own(x)
+///     }
+/// }
+/// ```
 pub trait Element: Scalar + PartialOrd {
     /// Its tag.
     const DTYPE: DType;

@@ -31,6 +31,8 @@ pub mod host;
 #[cfg(feature = "libtorch")]
 pub mod libtorch;
 pub mod naive;
+#[cfg(test)]
+mod noise;
 #[cfg(feature = "onnxruntime")]
 pub mod onnxruntime;
 pub mod op;

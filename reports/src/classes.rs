@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::fields::Fields;
+use crate::fields::ProblemFields;
 use crate::record::Record;
 
 /// The classes that come with the program.
@@ -137,7 +137,7 @@ impl Classes {
 
     /// The places of all classes that a row fits. There should be one.
     pub fn matching(&self, record: &Record) -> impl Iterator<Item = usize> {
-        let fields = Fields::of(&record.problem);
+        let fields = ProblemFields::of(&record.problem);
         let fits = move |class: &Class| {
             class.op.contains(&record.op)
                 && class.conditions.iter().all(|(name, condition)| {
@@ -148,7 +148,7 @@ impl Classes {
     }
 
     /// The value of a field, of a quotient of two, or of the form.
-    fn value(&self, op: &str, fields: &Fields<'_>, name: &str) -> Option<String> {
+    fn value(&self, op: &str, fields: &ProblemFields<'_>, name: &str) -> Option<String> {
         if name == "form" {
             let special = self.special.get(op).is_some_and(|s| s.iter().any(|f| fields.get(f).is_some()));
             return Some(if special { "special" } else { "plain" }.to_owned());

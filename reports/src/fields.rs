@@ -1,10 +1,13 @@
 //! The text of a problem, taken apart: `attention f32 h=12 lq=1024 d=64`.
+//!
+//! The kernels' own `Fields` parse such a text and refuse what they do not know. Records may be older or
+//! newer than the program that reads them, so this one takes every field and judges none.
 
 /// The `key=value` words of a problem's text, in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fields<'a>(Vec<(&'a str, &'a str)>);
+pub(crate) struct ProblemFields<'a>(Vec<(&'a str, &'a str)>);
 
-impl<'a> Fields<'a> {
+impl<'a> ProblemFields<'a> {
     /// The fields of a problem.
     pub(crate) fn of(problem: &'a str) -> Self {
         Self(problem.split_whitespace().filter_map(|word| word.split_once('=')).collect())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::fields::Fields;
+use crate::fields::ProblemFields;
 use crate::record::Record;
 use crate::speed::Group;
 use crate::summary::ordered_backends;
@@ -146,7 +146,7 @@ pub fn sweeps(records: &[Record], cost: Cost) -> Vec<Sweep> {
 
 /// A problem with a star for one of its sizes, what that is called, and its value; for each of them.
 fn variations(problem: &str) -> Vec<(String, &'static str, u64)> {
-    let fields = Fields::of(problem);
+    let fields = ProblemFields::of(problem);
     // Where the keys are not written they are as many as the queries.
     let square = fields.get("lk").is_none();
     let starred = |name: &str, value: &str, star: &str| {
@@ -220,6 +220,9 @@ fn student(freedom: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use rand_core::{RngCore, SeedableRng};
+    use rand_xoshiro::Xoshiro256PlusPlus;
+
     use super::*;
 
     #[test]
@@ -246,11 +249,8 @@ mod tests {
     /// The interval covers the exponent as often as it says.
     #[test]
     fn the_interval_of_a_fit_covers_the_exponent() {
-        let mut state = 9u64;
-        let mut uniform = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 11) as f64 / (1u64 << 53) as f64
-        };
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(9);
+        let mut uniform = || (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
         let covered = (0..1000)
             .filter(|_| {
                 let mut normal = || (0..12).map(|_| uniform()).sum::<f64>() - 6.0;

@@ -7,7 +7,6 @@
 #![forbid(unsafe_code)]
 
 pub mod baseline;
-mod bootstrap;
 pub mod classes;
 pub mod columns;
 pub mod diff;
@@ -27,6 +26,7 @@ pub mod record;
 pub mod rivals;
 pub mod sample;
 pub mod speed;
+pub mod statistics;
 pub mod status;
 pub mod store;
 pub mod summary;

@@ -7,11 +7,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::bootstrap::{kept, ratio_in_rounds};
 use crate::classes::{Class, Classes, Width};
 use crate::record::{Record, RowKey};
 use crate::sample::SampleRow;
 use crate::speed::{CaseKey, Group, Ratio, case, median_ratio};
+use crate::statistics::{MedianRatio, SEED, kept};
 use crate::summary::ordered_backends;
 
 /// No comparison can be made.
@@ -380,8 +380,8 @@ impl Rounds {
             slow.iter().filter_map(|(round, slow)| Some((slow, fast.get(round)?))).collect()
         });
         let shared = shared.into_iter().map(|(slow, fast)| ((slow.0, fast.0), slow.1 && fast.1)).collect();
-        match ratio_in_rounds(&kept(shared)) {
-            Some((value, interval)) => Some(Ratio { value, interval: Some(interval) }),
+        match MedianRatio::of_rounds(&kept(shared), SEED) {
+            Some(ratio) => Some(ratio.into()),
             None => median_ratio(slow, fast).map(|value| Ratio { value, interval: None }),
         }
     }

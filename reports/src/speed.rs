@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::record::Record;
+use crate::statistics::MedianRatio;
 use crate::words::plural;
 
 /// What is averaged together: nothing is ever averaged over thread counts or cache states.
@@ -57,6 +58,12 @@ pub struct Ratio {
     pub value: f64,
     /// Lower and upper end of the 95 % interval.
     pub interval: Option<(f64, f64)>,
+}
+
+impl From<MedianRatio> for Ratio {
+    fn from(ratio: MedianRatio) -> Self {
+        Self { value: ratio.estimate, interval: Some((ratio.low, ratio.high)) }
+    }
 }
 
 impl Ratio {

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use acceptance::{Posed, Tally};
 use touchstone_harness::known::KnownIssues;
 use touchstone_harness::suite::Suite;
-use touchstone_kernels::{Backend, Contract, DType, Family, Op, Registry};
+use touchstone_kernels::{Absent, Backend, BackendId, Contract, DType, Family, Op, Registry};
 
 /// Two threads, so that work is shared out.
 const THREADS: usize = 2;
@@ -19,8 +19,61 @@ static SMOKE: LazyLock<Vec<Posed>> = LazyLock::new(|| {
 
 static KNOWN: LazyLock<KnownIssues> = LazyLock::new(|| KnownIssues::built_in().unwrap());
 
+/// The libraries that a build can include, with the backend that each has on any machine: the one on the CPU.
+/// Devices are not here, for a machine without one is as good.
+const LIBRARIES: [(&str, bool); 3] = [
+    ("candle/cpu", cfg!(feature = "candle")),
+    ("libtorch/cpu", cfg!(feature = "libtorch")),
+    ("onnxruntime/cpu", cfg!(feature = "onnxruntime")),
+];
+
+/// The libraries that this build includes and that are not there when it runs, with the remedy.
+fn missing_libraries(registry: &Registry) -> Vec<Absent> {
+    let included = LIBRARIES.into_iter().filter(|(_, is_included)| *is_included).map(|(id, _)| id);
+    let missing = included.filter(|id| !registry.present().iter().any(|b| b.id().as_str() == *id));
+    let reason = |id: &'static str| {
+        let absent = registry.absent().iter().find(|absent| absent.id.as_str() == id);
+        absent.cloned().unwrap_or(Absent { id: BackendId::new(id), reason: "it gives no reason".into() })
+    };
+    missing.map(reason).collect()
+}
+
+/// Fails where this build includes the library of an implementation and it is absent.
+fn ensure_present(implementation: &str, registry: &Registry) {
+    let missing = missing_libraries(registry);
+    if let Some(Absent { id, reason }) = missing.iter().find(|lib| lib.id.implementation() == implementation)
+    {
+        panic!("{id} is part of this build and absent: {reason}");
+    }
+}
+
+/// A library that is silently absent would leave its tests with nothing to judge.
+#[test]
+fn every_library_of_this_build_is_present() {
+    let registry = Registry::standard(THREADS);
+    for absent in registry.absent() {
+        println!("absent: {}: {}", absent.id, absent.reason);
+    }
+    assert_eq!(missing_libraries(&registry), []);
+}
+
+#[test]
+fn a_library_that_is_missing_is_named_with_its_remedy_and_a_device_is_not() {
+    let mut registry = Registry::empty();
+    for (id, _) in LIBRARIES {
+        registry.add_absent(id, "run scripts/setup");
+    }
+    registry.add_absent("libtorch/cuda", "no NVIDIA driver is loaded");
+    let included = LIBRARIES.into_iter().filter(|(_, is_included)| *is_included);
+    let expected: Vec<_> = included
+        .map(|(id, _)| Absent { id: BackendId::new(id), reason: "run scripts/setup".into() })
+        .collect();
+    assert_eq!(missing_libraries(&registry), expected);
+}
+
 fn conforms(implementation: &str, family: Family) {
     let registry = Registry::standard(THREADS);
+    ensure_present(implementation, &registry);
     // A single kernel of a library is one of its attention's.
     let own = |b: &&Arc<dyn Backend>| family == Family::Attention || !b.id().is_choice();
     let backends =
@@ -141,6 +194,7 @@ fn every_witness_of_a_known_issue_still_fails() {
             .whole()
             .filter(|b| b.id().as_str() == implementation || b.id().implementation() == implementation)
             .collect();
+        ensure_present(implementation.parse::<BackendId>().unwrap().implementation(), &registry);
         if backends.is_empty() {
             println!("{}: {implementation} is absent, nothing to witness", issue.id);
         }

@@ -5,10 +5,11 @@
 mod touchstone;
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
-use touchstone::{directory, prints, run};
+use touchstone::{directory, prints, run, touchstone};
 
 const SUITE: &str = r#"
 description = "two kernels of some microseconds"
@@ -32,10 +33,12 @@ fn gate(here: &Path, more: &[&str]) -> (i32, Value, String) {
     let mut arguments =
         vec!["gate", "--cases", "small.toml", "--rounds", "15", "--confirm-rounds", "20", "--json"];
     let own = env!("CARGO_BIN_EXE_touchstone-under-test");
-    if !more.contains(&"--base-binary") {
+    if !more.contains(&"--base-binary") && !more.contains(&"--base") {
         arguments.extend(["--base-binary", own]);
     }
-    let output = run(here, &[&arguments[..], more].concat());
+    // A base goes into the repository's own target folder.
+    let mut command = touchstone(here);
+    let output = command.args(arguments).args(more).env_remove("CARGO_TARGET_DIR").output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     let report = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
     println!("{more:?}: {:?}, {} {stderr}", output.status.code(), report["summary"]);
@@ -121,6 +124,70 @@ fn a_candidate_that_panics_refuses_or_crashes_is_wrong() {
         assert_eq!(verdicts(&report)[1], (GELU, "wrong"), "{fault}");
         assert!(report.to_string().contains(words), "{fault}: {report}");
     }
+}
+
+/// A repository whose package builds a base in a moment: a program that becomes the command under test. Its
+/// second commit has this message.
+#[cfg(unix)]
+fn repository(here: &Path, message: &str) {
+    let git = |arguments: &[&str]| {
+        let identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"];
+        let mut command = Command::new("git");
+        let output = command.current_dir(here).args(identity).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let write = |name: &str, text: &str| std::fs::write(here.join(name), text).unwrap();
+    let package = "name = \"touchstone-harness\"\nversion = \"0.1.0\"\n";
+    let features: String = ["candle", "candle-cuda", "candle-metal", "libtorch", "onnxruntime"]
+        .map(|f| format!("{f} = []\n"))
+        .concat();
+    write(
+        "Cargo.toml",
+        &format!(
+            "[package]\n{package}edition = \"2024\"\n\n[features]\n{features}\n\
+             [[bin]]\nname = \"touchstone\"\npath = \"main.rs\"\n"
+        ),
+    );
+    write("Cargo.lock", &format!("version = 4\n\n[[package]]\n{package}"));
+    write("rust-toolchain.toml", include_str!("../../rust-toolchain.toml"));
+    write(
+        "main.rs",
+        &format!(
+            "use std::os::unix::process::CommandExt;\n\nfn main() {{\n    \
+             let error = std::process::Command::new({:?}).args(std::env::args_os().skip(1)).exec();\n    \
+             panic!(\"{{error}}\");\n}}\n",
+            env!("CARGO_BIN_EXE_touchstone-under-test")
+        ),
+    );
+    git(&["init", "--quiet", "--initial-branch=main"]);
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "-m", "the base"]);
+    git(&["commit", "--quiet", "--allow-empty", "-m", message]);
+}
+
+/// A candidate that refuses what its base computes is wrong, unless a commit since the base says so.
+#[test]
+#[cfg(unix)]
+#[cfg_attr(debug_assertions, ignore = "a base is built for release, and has to be like the candidate")]
+fn support_that_is_lost_is_wrong_unless_a_trailer_declares_it() {
+    let here = directory();
+    repository(here.path(), &format!("drop a kernel\n\nSupport-Removed: {GELU} nobody used it"));
+    let refuses = |base| gate(here.path(), &["--base", base, "--inject-refusal", "gelu"]);
+
+    // Since itself, the second commit has declared nothing.
+    let (status, report, stderr) = refuses("HEAD");
+    assert_eq!((status, &report["outcome"]), (2, &Value::from("wrong")), "{report} {stderr}");
+    assert_eq!(verdicts(&report), [(SOFTMAX, "not_measured"), (GELU, "wrong")]);
+    assert!(report["summary"].as_str().unwrap().contains("Support-Removed: <problem> <reason>"), "{report}");
+
+    let (status, report, stderr) = refuses("HEAD~1");
+    assert_eq!(status, 0, "{report} {stderr}");
+    assert_eq!(verdicts(&report)[1], (GELU, "not_compared"));
+    let gelu = report["cases"].as_array().unwrap().iter().find(|case| case["problem"] == GELU).unwrap();
+    assert_eq!(gelu["why"], "nobody used it");
+    // The trailer names one problem, and excuses no other.
+    let (status, report, _) = gate(here.path(), &["--base", "HEAD~1", "--inject-refusal", "softmax"]);
+    assert_eq!((status, verdicts(&report)[0]), (2, (SOFTMAX, "wrong")), "{report}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::f64::consts::TAU;
 use rand_core::{RngCore, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use touchstone_harness::gate::decision::{Decision, Round, Rounds, Rules, Stage, decide};
+use touchstone_reports::statistics::median;
 
 /// Cases of a gate, as in its suite.
 const CASES: usize = 33;
@@ -113,8 +114,7 @@ impl Rounds for Simulated {
                 }
                 *ratio = self.truth[case] + log[1] - log[0];
             }
-            ratios.sort_unstable_by(f64::total_cmp);
-            data.push(Some((ratios[PAIRS / 2 - 1] + ratios[PAIRS / 2]) / 2.0));
+            data.push(Some(median(ratios.into_iter())));
         }
         Ok(Round { canary: None, cases: data })
     }

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use prost::Message;
-use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 use touchstone::{directory, prints, run};
 
 /// Softmax over one small row: quick wherever it gets through.
@@ -153,12 +153,23 @@ fn capture(directory: &Path, name: &str, problem: &str, dtype: Dtype, shape: &[u
 
 /// Writes a capture with tensors of zeros.
 fn write_capture(directory: &Path, name: &str, problem: &str, tensors: &[(&str, Dtype, &[usize])]) {
+    write_capture_from(directory, name, problem, "a test", tensors);
+}
+
+/// Writes a capture with tensors of zeros that says where it comes from.
+fn write_capture_from(
+    directory: &Path,
+    name: &str,
+    problem: &str,
+    source: &str,
+    tensors: &[(&str, Dtype, &[usize])],
+) {
     let bytes = vec![0; 1024];
     let views = tensors.iter().map(|&(name, dtype, shape)| {
         let len = shape.iter().product::<usize>() * dtype.bitsize() / 8;
         (name, TensorView::new(dtype, shape.to_vec(), &bytes[..len]).unwrap())
     });
-    let metadata = HashMap::from([("touchstone", "1"), ("problem", problem), ("source", "a test")])
+    let metadata = HashMap::from([("touchstone", "1"), ("problem", problem), ("source", source)])
         .into_iter()
         .map(|(key, value)| (key.to_string(), value.to_string()))
         .collect();
@@ -243,6 +254,100 @@ fn bad_captures_are_refused() {
     refuses(here.path(), &["eval", "good.safetensors", "--as", "int8"], &["int8", "bf16"]);
     let dump = ["eval", "good.safetensors", "--dump", "good.safetensors/dir"];
     refuses(here.path(), &dump, &["good.safetensors/dir"]);
+}
+
+#[test]
+fn a_capture_of_rank_0_is_judged_and_refused_where_an_axis_is_needed() {
+    let here = directory();
+    capture(here.path(), "gelu.safetensors", r#"{"op":"gelu"}"#, Dtype::F32, &[]);
+    let said = prints(here.path(), &["eval", "gelu.safetensors", "--backend", "naive,simd"]);
+    assert!(said.contains("gelu f32 shape=scalar") && said.contains("2 judgements, 0 wrong"), "{said}");
+    capture(here.path(), "softmax.safetensors", r#"{"op":"softmax"}"#, Dtype::F32, &[]);
+    capture(here.path(), "norm.safetensors", r#"{"op":"rms_norm"}"#, Dtype::F32, &[]);
+    capture(here.path(), "rope.safetensors", r#"{"op":"rope"}"#, Dtype::F32, &[]);
+    for (file, words) in [
+        ("softmax.safetensors", &["axis=-1", "a tensor with 0 dimensions"][..]),
+        ("norm.safetensors", &["scalar"]),
+        ("rope.safetensors", &["'x'", "0 dimensions, expected 4"]),
+    ] {
+        refuses(here.path(), &["eval", file], &[words, &[file]].concat());
+    }
+}
+
+#[test]
+fn a_folder_of_captures_is_read_and_no_dump_overwrites_another() {
+    let here = directory();
+    // Two of one name, and one whose name is what the second would be numbered.
+    for (file, shape) in [("a/x", [1, 2]), ("a/x-2", [3, 4]), ("b/x", [5, 6])] {
+        let file = here.path().join(format!("{file}.safetensors"));
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        let name = file.file_name().unwrap().to_str().unwrap();
+        capture(file.parent().unwrap(), name, r#"{"op":"softmax"}"#, Dtype::F32, &shape);
+    }
+    write(here.path(), "a/README", "what else lies there is no capture");
+    let said = prints(here.path(), &["eval", "a", "b", "--backend", "naive", "--dump", "dump"]);
+    assert!(said.contains("3 captures, 3 judgements, 0 wrong"), "{said}");
+    for name in ["x", "x-2", "x-3"] {
+        assert!(said.lines().any(|line| line == name), "{name}: {said}");
+    }
+    let mut sizes: Vec<Vec<usize>> = std::fs::read_dir(here.path().join("dump"))
+        .unwrap()
+        .map(|file| {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            SafeTensors::deserialize(&bytes).unwrap().tensor("out").unwrap().shape().to_vec()
+        })
+        .collect();
+    sizes.sort();
+    assert_eq!(sizes, [[1, 2], [3, 4], [5, 6]]);
+}
+
+/// `repro --dump` writes a capture: the operands in their own type, and the oracle's result beside them.
+#[test]
+fn what_repro_dumps_can_be_evaluated() {
+    let here = directory();
+    for case in [
+        "softmax bf16 shape=2x3 axis=-2 fill=normal seed=7",
+        "swiglu f16 shape=3x5 layout=gate_first seed=1",
+        "layer_norm f32 shape=2x8 eps=0.001 seed=3",
+        "rope f32 h=2 l=3 d=8 seed=4",
+        "attention f32 b=2 h=4 hkv=2 lq=3 lk=5 d=8 mask=bool:b1qk causal=bottom_right seed=9",
+        "attention f16 h=2 lq=3 lk=5 d=8 alibi=true sinks=true seed=2",
+    ] {
+        prints(here.path(), &["repro", case, "--backend", "naive", "--dump", "dump"]);
+        let eval = ["eval", "dump/inputs.safetensors", "--backend", "naive", "--json"];
+        let said: serde_json::Value = serde_json::from_str(&prints(here.path(), &eval)).unwrap();
+        let capture = &said["captures"][0];
+        let problem = case.split(" seed=").next().unwrap().split(" fill=").next().unwrap();
+        let words =
+            |text: &str| text.split(' ').map(str::to_string).collect::<std::collections::BTreeSet<_>>();
+        let evaluated = words(capture["problem"].as_str().unwrap());
+        assert!(words(problem).is_subset(&evaluated), "{case}: {said}");
+        assert_eq!(capture["verdicts"][0]["status"], "passed", "{case}: {said}");
+        assert_eq!(capture["oracle_distance"], 0.0, "{case}: {said}");
+    }
+}
+
+#[test]
+fn control_characters_of_a_stranger_s_file_do_not_reach_the_terminal() {
+    let here = directory();
+    let evil = "\u{1b}[31mred\u{1b}]0;title\u{7}\r\u{9b}2J";
+    let x = [("x", Dtype::F32, &[2, 3][..])];
+    write_capture_from(here.path(), "source.safetensors", r#"{"op":"softmax"}"#, evil, &x);
+    let tensor = [x[0], (evil, Dtype::F64, &[1][..])];
+    write_capture_from(here.path(), "tensor.safetensors", r#"{"op":"softmax"}"#, "a test", &tensor);
+    let op = format!(r#"{{"op":{}}}"#, serde_json::Value::from(evil));
+    write_capture_from(here.path(), "op.safetensors", &op, "a test", &x);
+    for files in [
+        &["source.safetensors"][..],
+        &["tensor.safetensors"],
+        &["op.safetensors"],
+        &["source.safetensors", "tensor.safetensors", "op.safetensors"],
+    ] {
+        let output = run(here.path(), &[&["eval", "--backend", "naive"], files].concat());
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(said.contains("[31mred"), "{files:?}: {said:?}");
+        assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{files:?}: {said:?}");
+    }
 }
 
 /// Writes an ONNX node test of an operator with one input and one output, both of f32.

@@ -32,18 +32,9 @@ pub(super) fn run(
     out: Option<&Path>,
     document: Option<&Path>,
 ) -> anyhow::Result<Verdict> {
-    let bar = progress::over_cases(cases.len());
-    let all = selftest::alone(
-        faults,
-        variants,
-        cases,
-        &|done, of| {
-            bar.set_length(of as u64);
-            bar.set_position(done as u64);
-        },
-        stop_on_ctrl_c(),
-    );
-    bar.finish_and_clear();
+    let all = progress::during(cases.len(), "", |progress| {
+        selftest::alone(faults, variants, cases, progress, stop_on_ctrl_c())
+    });
     let Some(all) = all else { return Ok(Verdict::Interrupted) };
     let rows: Vec<[String; HEADER.len()]> = all.iter().map(cells).collect();
     let mut table = plain(HEADER);

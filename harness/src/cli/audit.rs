@@ -17,17 +17,9 @@ use crate::suite::SuiteCase;
 
 /// Audits the bounds by all variants, prints the table and writes it with a picture.
 pub(super) fn run(variants: &[Specimen], cases: &[SuiteCase], out: Option<&Path>) -> anyhow::Result<Verdict> {
-    let bar = progress::over_cases(cases.len());
-    let audited = selftest::audit(
-        variants,
-        cases,
-        &|done, of| {
-            bar.set_length(of as u64);
-            bar.set_position(done as u64);
-        },
-        stop_on_ctrl_c(),
-    );
-    bar.finish_and_clear();
+    let audited = progress::during(cases.len(), "", |progress| {
+        selftest::audit(variants, cases, progress, stop_on_ctrl_c())
+    });
     let Some(audited) = audited else { return Ok(Verdict::Interrupted) };
     let wholes: Vec<&Audited> = audited.iter().filter(|row| row.subject.is_none()).collect();
     print(&wholes)?;

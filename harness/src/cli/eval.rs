@@ -1,6 +1,6 @@
 //! `touchstone eval`: tensors of the user's own, and of the ONNX project.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use touchstone_reports::words::plural;
 
 use super::dump::dump;
 use super::node_tests::NodeTests;
+use super::output::{shown, shown_error};
 use super::select::{Backends, Who};
 use super::verdicts::{Judged, print_verdicts, verdict};
 use super::{MakeRegistry, Verdict};
@@ -75,13 +76,13 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
             Ok(posed) => captures.push(posed),
             Err(error) if sources.captures.len() + directories.len() == 1 => return Err(error),
             Err(error) => {
-                eprintln!("touchstone: {error:#}");
+                eprintln!("touchstone: {}", shown_error(&error));
                 bad += 1;
             }
         }
     }
-    name_apart(&mut captures);
     let mut node_tests = NodeTests::read(&directories)?;
+    name_apart(captures.iter_mut().map(|posed| &mut posed.name).chain(node_tests.names_mut()));
     if let Some(dir) = &arguments.dump {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     }
@@ -172,21 +173,18 @@ impl Sources {
     }
 }
 
-/// Numbers captures of the same name, so that none overwrites what another one dumped.
-fn name_apart(captures: &mut [Posed]) {
-    let mut seen: HashMap<String, usize> = HashMap::new();
-    for posed in captures {
-        let count = seen.entry(posed.name.clone()).or_default();
-        *count += 1;
-        if *count > 1 {
-            posed.name = format!("{}-{count}", posed.name);
+/// Numbers captures and node tests of the same name, so that none overwrites what another one dumped.
+fn name_apart<'a>(names: impl Iterator<Item = &'a mut String>) {
+    let mut taken = HashSet::new();
+    for name in names {
+        // A number may itself be the end of another name: `x`, `x-2`, `x`.
+        let numbered = (2..).map(|count| format!("{name}-{count}"));
+        let free = std::iter::once(name.clone()).chain(numbered).find(|name| !taken.contains(name));
+        if let Some(free) = free {
+            taken.insert(free.clone());
+            *name = free;
         }
     }
-}
-
-/// A text of a stranger's file as it can be shown: control characters could steer the terminal.
-fn shown(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Writes what a backend makes of a case, if it comes to anything.
@@ -226,7 +224,7 @@ impl Posed {
         }
         // A capture has no recipe of inputs; this one stands in for it where known issues are matched.
         let case = Case::plain(capture.problem, 0);
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = shown(&path.file_stem().unwrap_or_default().to_string_lossy());
         Ok(Posed { name, source: shown(&capture.source), case, inputs: capture.inputs, expected, distance })
     }
 

@@ -155,7 +155,7 @@ pub fn run(registry: impl Fn(usize) -> Registry + Sync) -> ExitCode {
         // A reader that has seen enough (`touchstone list | head`) is no error.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("touchstone: {error:#}");
+            eprintln!("touchstone: {}", output::shown_error(&error));
             ExitCode::from(1)
         }
     }

@@ -55,6 +55,11 @@ impl NodeTests {
         Ok(tests)
     }
 
+    /// The names of those that are judged: what is dumped is called by them.
+    pub(super) fn names_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        self.judged.iter_mut().map(|test| &mut test.name)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.judged.is_empty() && self.outside.is_empty()
     }

@@ -21,6 +21,17 @@ pub(super) enum Format {
     Markdown,
 }
 
+/// A text from a stranger's file as it can be shown: control characters could steer the terminal.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// An error and its causes, as [`shown`]: messages quote files. Lines stay apart.
+pub(super) fn shown_error(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    text.split('\n').map(shown).collect::<Vec<_>>().join("\n")
+}
+
 /// Width where standard output is no terminal and `COLUMNS` does not say one.
 const WIDTH: usize = 80;
 

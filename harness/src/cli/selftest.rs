@@ -131,30 +131,21 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     );
     bar.finish_and_clear();
     let needs = match (&arguments.fault, score.stopped) {
-        (None, false) if !faults.is_empty() => selftest::needs(
-            &faults,
-            &cases,
-            &|done, of| {
-                bar.set_length(of as u64);
-                bar.set_position(done as u64);
-                bar.set_message("without each safeguard");
-            },
-            stop_on_ctrl_c(),
-        ),
+        (None, false) if !faults.is_empty() => {
+            progress::during(cases.len(), "without each safeguard", |progress| {
+                selftest::needs(&faults, &cases, progress, stop_on_ctrl_c())
+            })
+        }
         _ => Some(Vec::new()),
     };
-    bar.finish_and_clear();
     let cheats = match (&arguments.fault, score.stopped || needs.is_none()) {
         (None, false) if !faults.is_empty() || arguments.cheats => {
-            Some(cheats::run(stop_on_ctrl_c(), &|done, of| {
-                bar.set_length(of as u64);
-                bar.set_position(done as u64);
-                bar.set_message("kernels that cheat the stopwatch");
+            Some(progress::during(cases.len(), "kernels that cheat the stopwatch", |progress| {
+                cheats::run(stop_on_ctrl_c(), &|done, of| progress(done, of))
             })?)
         }
         _ => None,
     };
-    bar.finish_and_clear();
     let stopped = score.stopped || needs.is_none() || cheats.as_ref().is_some_and(|cheats| cheats.stopped);
     let needs = needs.unwrap_or_default();
     print(&score, &needs, cheats.as_ref())?;

@@ -80,7 +80,8 @@ fn hidden(row: usize, keys: usize, rng: &mut Xoshiro256PlusPlus) -> std::ops::Ra
     }
 }
 
-/// U{0, …, n − 1}.
+/// U{0, …, n − 1}, by a remainder and not as [`touchstone_reports::statistics::below`] does: what a seed draws
+/// is an interface.
 fn below(rng: &mut Xoshiro256PlusPlus, n: usize) -> usize {
     (rng.next_u64() % n.max(1) as u64) as usize
 }

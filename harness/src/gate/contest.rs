@@ -28,8 +28,9 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::Serialize;
 use tempfile::TempDir;
 use touchstone_kernels::{Declaration, Outputs};
+use touchstone_reports::statistics::{median, shuffle};
 
-use self::duel::{Duel, Pairs, canary_ns, median};
+use self::duel::{Duel, Pairs, canary_ns};
 pub use self::error::ContestError;
 use self::error::{died, failure};
 use super::decision::{Round, Rounds, Stage};
@@ -37,7 +38,7 @@ use super::pinning::Pinning;
 use crate::agreement::judge;
 use crate::case::Case;
 use crate::oracle::{self, Expected};
-use crate::timing::sampler::{Subject, iterations_for, shuffle};
+use crate::timing::sampler::{Subject, iterations_for};
 use crate::timing::{DriverError, Launch, Readiness, Worker};
 
 /// One of the two executables.

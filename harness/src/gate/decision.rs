@@ -28,12 +28,28 @@ pub const LEVEL: f64 = 0.01;
 pub const CONFIDENCE: f64 = 0.98;
 
 /// Fewer valid rounds decide nothing.
+///
+/// The smallest p that n rounds can have is 2⁻ⁿ. Where all of 33 cases are screened, the clearest needs one of
+/// [`LEVEL`]/33 = 3·10⁻⁴, which takes 12 rounds. The three more are a choice: they let a round or two be on
+/// the other side. Half as many could decide about one screened case, and never about two. With twice as
+/// many, the 20 rounds of the screen would decide nothing.
 pub const FEWEST_ROUNDS: usize = 15;
 
 /// Rounds spread wider than this, between their quartiles, decide nothing: 20 %.
+///
+/// A choice. The test is valid whatever the spread, but it has no power there: by
+/// [`Rules::rounds_for`], 150 rounds find a slowdown of 10 % up to a spread of σ = 0.12, which is 16 % between
+/// quartiles. With half, cases that can be decided would be called inconclusive. With twice, a case would be
+/// called steady in which a slowdown of 10 % is seldom found.
 pub const WIDEST_SPREAD: f64 = 0.20;
 
 /// The canary may move by this much: 2 %.
+///
+/// A choice: the usual margin ([`Rules::default`]). A machine that slows everything on one side by less than
+/// that does not by itself move a steady case beyond the margin; one that does so by more can. The limit only
+/// takes a red away. In the series recorded on two machines (`reports/recorded`, 280 stages) the canary moved
+/// by 0.6 % at most, so half the limit would have changed none of them. With twice, a red of up to 2 %
+/// beyond the margin may be the machine's.
 pub const CANARY_LIMIT: f64 = 0.02;
 
 /// The slowdown that has to be caught.

@@ -6,6 +6,7 @@
 //! a gate works at, an approximation is at its worst.
 
 use serde::Serialize;
+use touchstone_reports::statistics::median;
 
 /// Where numbers lie, with an interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -47,7 +48,7 @@ pub fn estimate(numbers: &[f64], confidence: f64) -> Option<Estimate> {
     }
     means.sort_unstable_by(f64::total_cmp);
     let last = means.len().checked_sub(1)?;
-    let center = (means[last / 2] + means[means.len() / 2]) / 2.0;
+    let center = median(means.iter().copied());
     // As many means at either end as the sum of ranks may have at most with the probability left over.
     let ranks: Vec<usize> = (1..=n).collect();
     let left_over = (1.0 - confidence) / 2.0;

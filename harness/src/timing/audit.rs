@@ -24,6 +24,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use touchstone_kernels::{
     BackendError, ElementType, InputError, Inputs, Outputs, Prepared, Stopwatch, Tensor, with_element,
 };
+use touchstone_reports::statistics::median;
 
 /// What an audit measured, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,7 @@ impl Variants {
     /// # Errors
     /// [`InputError`], which does not happen: the operands are the inputs' own.
     pub fn step(&mut self) -> Result<&Inputs, InputError> {
+        // By a remainder, in all versions alike: a driver draws the same inputs as its worker.
         let mut below = |n: usize| (self.random.next_u64() % n.max(1) as u64) as usize;
         if let Some(name) = self.names.get(below(self.names.len())).copied() {
             let (to, from) = (self.random.next_u64(), self.random.next_u64());
@@ -175,10 +177,10 @@ pub(super) fn audit(
     }
     let least = |times: &[u64]| times.iter().copied().min().unwrap_or(0);
     let audit = Audit {
-        run_ns: median(times.run),
-        plain_run_ns: median(plain_run),
+        run_ns: median_ns(times.run),
+        plain_run_ns: median_ns(plain_run),
         // The first comes from where the copies above have left it.
-        plain_steady_ns: median(plain_steady.split_off(1)),
+        plain_steady_ns: median_ns(plain_steady.split_off(1)),
         load_ns: least(&times.load),
         copy_ns: least(&copies),
         outputs_ns: least(&times.outputs),
@@ -235,9 +237,9 @@ fn nanoseconds(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn median(mut times: Vec<u64>) -> u64 {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or(0)
+/// 0 where there are none.
+fn median_ns(times: Vec<u64>) -> u64 {
+    median(times.into_iter().map(|ns| ns as f64)).round() as u64
 }
 
 /// A kernel that reads every operand and writes every result once.

@@ -23,10 +23,16 @@ use touchstone_reports::words::duration;
 use super::audit::{Audit, PAGE};
 
 /// The share of the roofline above which a time is no longer believed.
+///
+/// A choice. A right kernel at its limit takes 100 %, and the limit is itself measured, on a machine whose
+/// clock moves by some percent. With half of what lies above 100 %, fast kernels are measured again and
+/// again on such a machine. With twice, a kernel at its limit may leave out a sixth of its work unseen.
 pub const MOST_SHARE: f64 = 1.10;
 
 /// Up to this share the limit is doubted first, and measured again. A busy machine gave a limit that was
-/// 1.43 times too low; the best of so many rounds is not wrong by more than this.
+/// 1.43 times too low; that the best of so many rounds is not wrong by more than this is a choice. To doubt
+/// a limit costs time and no truth, for the row is judged by the limit measured again: with half or twice
+/// as much, a busy machine gives a few more suspect rows, or a cheat a few more measurements.
 const DOUBTED_SHARE: f64 = 4.0;
 
 /// How many audits in turn have to break a rule.

@@ -11,7 +11,7 @@
 //!      │          ←─────── stdout ───────   │ [sync, run × k, sync] → ns
 //!   Samples                               Backend
 //!      │
-//!   Summary, Ratio ── limit(Peaks) → % of the machine's measured roofline
+//!   Summary, MedianRatio ── limit(Peaks) → % of the machine's measured roofline
 //! ```
 //!
 //! | module | holds |
@@ -46,5 +46,6 @@ pub use driver::{DriverError, Launch, Readiness, Worker};
 pub use pool::CacheState;
 pub use roofline::{Demand, Limit, Peaks, Roofline, device_limit, limit};
 pub use sampler::{Effort, Health, Samples, Sampling, Slice, sample};
-pub use statistics::{Ratio, Summary};
+pub use statistics::Summary;
+pub use touchstone_reports::statistics::MedianRatio;
 pub use worker::{configure_threads, serve};

@@ -21,6 +21,7 @@ use touchstone_kernels::simd::isa::Isa;
 use touchstone_kernels::{DType, DevicePeaks, Operand, Problem, Work};
 
 use self::probe::measure_peaks;
+use crate::fnv1a::fnv1a;
 use crate::machine::{Caches, Machine, load_average};
 
 /// The measured limits of a machine.
@@ -301,11 +302,6 @@ fn cache_file(machine: &Machine, isa: Isa) -> Option<PathBuf> {
 
 /// Raised when the way of measuring changes, so that older files are not read.
 const VERSION: u32 = 3;
-
-/// FNV-1a: the same in every build, which the standard hasher does not promise.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ byte as u64).wrapping_mul(0x100_0000_01b3))
-}
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 //! A slice is a number of iterations that takes about 2 ms, calibrated once for each worker. In
 //! each round every worker runs one slice, in random order. A disturbance of seconds (another
 //! tenant, a lower clock) then meets all workers alike, and times of one round can be compared as
-//! a pair ([`Ratio::of_medians`](super::statistics::Ratio::of_medians)).
+//! a pair ([`MedianRatio::of_rounds`]).
 //!
 //! A slice during which the hypervisor took time away, the scheduler put another process in the
 //! worker's place or let it wait for a processor, heat held a device's clock down, or the
@@ -17,11 +17,12 @@
 
 use std::time::{Duration, Instant};
 
-use rand_core::{RngCore, SeedableRng};
+use rand_core::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
+use touchstone_reports::statistics::{MIN_ROUNDS, MedianRatio, enough_clean, median, shuffle};
 
 use super::canary::canary;
-use super::statistics::{MIN_ROUNDS, Ratio, Summary, below};
+use super::statistics::Summary;
 use crate::machine::{CpuTicks, cpu_mhz, load_average};
 
 /// How much to measure.
@@ -155,7 +156,7 @@ impl Samples {
 
     /// Whether contaminated slices count because too few clean ones remained.
     pub fn contaminated(&self) -> bool {
-        !enough(self.slices.iter().filter(|slice| slice.clean).count(), self.slices.len())
+        !enough_clean(self.slices.iter().filter(|slice| slice.clean).count(), self.slices.len())
     }
 
     /// The distribution of the time of one iteration.
@@ -179,7 +180,7 @@ impl Samples {
     ///
     /// The rounds are those in which both slices are clean, or all when those are too few: never the
     /// clean ones of one side with the contaminated ones of the other, which would favour the first.
-    pub fn ratio_to(&self, reference: &Samples, seed: u64) -> Option<Ratio> {
+    pub fn ratio_to(&self, reference: &Samples, seed: u64) -> Option<MedianRatio> {
         let time = |samples: &Samples, slice: &Slice| slice.ns as f64 / samples.iterations as f64;
         let pairs: Vec<(&Slice, &Slice)> = self
             .slices
@@ -189,20 +190,14 @@ impl Samples {
             })
             .collect();
         let is_clean = |(mine, theirs): &(&Slice, &Slice)| mine.clean && theirs.clean;
-        let all = !enough(pairs.iter().filter(|pair| is_clean(pair)).count(), pairs.len());
+        let all = !enough_clean(pairs.iter().filter(|pair| is_clean(pair)).count(), pairs.len());
         let times: Vec<(f64, f64)> = pairs
             .into_iter()
             .filter(|pair| all || is_clean(pair))
             .map(|(mine, theirs)| (time(self, mine), time(reference, theirs)))
             .collect();
-        Ratio::of_medians(&times, seed)
+        MedianRatio::of_rounds(&times, seed)
     }
-}
-
-/// Whether the clean ones of so many slices can stand for all. Where three in four are contaminated,
-/// disturbance is the state of the machine, and what is left is a selection of lucky moments.
-fn enough(clean: usize, all: usize) -> bool {
-    clean >= MIN_ROUNDS.min(all) && 4 * clean >= all
 }
 
 /// What one case gave.
@@ -244,8 +239,7 @@ impl Health {
         let load = load_average().map(|[minute, ..]| minute);
         let mhz = cpu_mhz();
         passes.extend(canaries());
-        passes.sort_unstable();
-        let canary_ns = passes.get(passes.len() / 2).copied();
+        let canary_ns = Some(median(passes.into_iter().map(|ns| ns as f64)).round() as u64);
         (result, Health { load, mhz, steal_percent, canary_ns })
     }
 }
@@ -264,8 +258,14 @@ const SWITCH_ALLOWANCE: Duration = Duration::from_millis(100);
 /// A tick is usually 10 ms: one in a second is 1 %.
 const STEAL_ALLOWANCE: Duration = Duration::from_secs(1);
 
-/// The part of a slice for which a worker may wait for a processor. To wake it up counts as waiting and
-/// takes some microseconds; another process that computes takes milliseconds.
+/// The part of a slice for which a worker may wait for a processor.
+///
+/// A choice, between two figures that lie far apart for a slice of the usual 2 ms, of which it is 100 µs. To
+/// wake the worker up counts as waiting and takes some microseconds to tens of them; another process that
+/// computes takes milliseconds. It is also the largest part of a clean slice that can be such waiting: the
+/// median of many slices is off by less. With half of it, one slow wake-up can contaminate a slice; with
+/// twice, a clean slice can be a tenth too long. In a slice of 100 ms, as of a slow kernel, it is 5 ms, a
+/// whole turn of another process; [`SWITCH_ALLOWANCE`] allows one such turn in 100 ms too.
 const WAIT_ALLOWANCE: f64 = 0.05;
 
 /// Factor by which calibration may raise the iterations at once: a first slice of some nanoseconds is mostly
@@ -471,13 +471,6 @@ pub(crate) fn iterations_for<S: Subject>(subject: &mut S, target: Duration) -> R
         iterations = fitting_in(ns, iterations)
             .clamp(2 * iterations, CALIBRATION_STEP * iterations)
             .min(target.max(1));
-    }
-}
-
-/// Fisher and Yates' shuffle.
-pub(crate) fn shuffle<T>(turns: &mut [T], random: &mut impl RngCore) {
-    for i in (1..turns.len()).rev() {
-        turns.swap(i, below(random, i + 1));
     }
 }
 

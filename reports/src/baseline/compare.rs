@@ -8,8 +8,8 @@ use crate::record::Record;
 use crate::status::Status;
 use crate::words::plural;
 
-/// The largest error over its bound that raises no alarm where this one is expected. The
-/// [module](super) says why.
+/// The largest error over its bound that raises no alarm where this one is expected: 1.25·expected + 0.02.
+/// Both numbers are choices; the [module](super) says what they were chosen from.
 #[must_use]
 pub fn allowed(expected: f64) -> f64 {
     1.25 * expected + 0.02

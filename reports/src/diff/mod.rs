@@ -12,11 +12,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub use render::grids;
 
-use crate::bootstrap::{kept, ratio_of_medians};
 use crate::environment::Environment;
 use crate::record::{Record, RowKey, Setting};
 use crate::sample::SampleRow;
 use crate::speed::{Ratio, median_ratio};
+use crate::statistics::{MedianRatio, SEED, kept};
 use crate::status::Status;
 
 /// One measurement that both sets have.
@@ -192,7 +192,8 @@ pub fn diff(old: Side<'_>, new: Side<'_>) -> Result<Diff, DiffError> {
         let interval = old_samples
             .get(&key)
             .zip(new_samples.get(&key))
-            .and_then(|(old, new)| ratio_of_medians(old, new));
+            .and_then(|(old, new)| MedianRatio::of_sets(old, new, SEED))
+            .map(|ratio| (ratio.low, ratio.high));
         let ratio = Ratio { value, interval };
         groups.entry((&row.family, &row.backend, row.threads, &row.cache)).or_default().push(ratio);
         out.cases.push(CaseDiff { key, family: row.family.clone(), ratio, old_ns, new_ns });

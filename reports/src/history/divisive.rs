@@ -23,6 +23,11 @@
 //! whatever the noise, as long as runs do not depend on each other. A slow drift is a dependence: it
 //! is reported as one or several steps.
 
+use rand_core::SeedableRng;
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use crate::statistics::shuffle;
+
 /// Fewest values on either side of a split: one odd run, or two, are no change.
 pub const FEWEST: usize = 3;
 
@@ -80,13 +85,13 @@ fn tested(values: &[f64], level: f64, seed: u64) -> Option<Split> {
     let (at, observed) = best(values)?;
     // A level of 0.001 is met or missed by the tenth order of ten thousand.
     let most = (f64::from(ENOUGH) / level).ceil() as u32;
-    let mut draws = Draws::new(seed);
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
     let mut shuffled = values.to_vec();
     let (mut drawn, mut as_good) = (0, 0);
     // Sums of the same values in another order differ in their last bits.
     let observed = observed * (1.0 - 1e-9);
     while drawn < most && as_good < ENOUGH {
-        draws.shuffle(&mut shuffled);
+        shuffle(&mut shuffled, &mut random);
         drawn += 1;
         as_good += u32::from(best(&shuffled).is_some_and(|(_, q)| q >= observed));
     }
@@ -128,47 +133,23 @@ fn best(values: &[f64]) -> Option<(usize, f64)> {
     found
 }
 
-/// Splitmix64 (Steele, Lea and Flood 2014): any seed will do, and the same orders everywhere.
-struct Draws(u64);
-
-impl Draws {
-    const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Fisher and Yates.
-    fn shuffle(&mut self, values: &mut [f64]) {
-        for i in (1..values.len()).rev() {
-            // The high part of the product is below i + 1; its bias is 2⁻⁵⁰ for so few values.
-            let j = (u128::from(self.next()) * (i as u128 + 1)) >> 64;
-            values.swap(i, j as usize);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use rand_core::RngCore;
+
     use super::*;
 
     /// A number in (0, 1).
-    fn uniform(draws: &mut Draws) -> f64 {
-        ((draws.next() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+    fn uniform(draws: &mut Xoshiro256PlusPlus) -> f64 {
+        ((draws.next_u64() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
     }
 
     /// Box and Muller.
-    fn normal(draws: &mut Draws) -> f64 {
+    fn normal(draws: &mut Xoshiro256PlusPlus) -> f64 {
         (-2.0 * uniform(draws).ln()).sqrt() * (std::f64::consts::TAU * uniform(draws)).cos()
     }
 
-    type Noise = fn(&mut Draws) -> f64;
+    type Noise = fn(&mut Xoshiro256PlusPlus) -> f64;
 
     /// What the logarithm of a time does on a quiet machine, on one with neighbours (now and then
     /// far too slow), and on one that has two speeds.
@@ -196,7 +177,7 @@ mod tests {
         const SERIES: u32 = 2000;
         for level in [0.05, 0.01] {
             for (name, noise) in NOISES {
-                let mut draws = Draws::new(7);
+                let mut draws = Xoshiro256PlusPlus::seed_from_u64(7);
                 let mut alarms = 0;
                 for seed in 0..SERIES {
                     let values: Vec<f64> = (0..24).map(|_| noise(&mut draws)).collect();
@@ -216,7 +197,7 @@ mod tests {
         for (name, noise) in NOISES {
             let (mut found, mut near) = (0, 0);
             for seed in 0..50 {
-                let mut draws = Draws::new(seed);
+                let mut draws = Xoshiro256PlusPlus::seed_from_u64(seed);
                 let step = |i| if i < 18 { 0.0 } else { 0.1 };
                 let values: Vec<f64> = (0..30).map(|i| step(i) + noise(&mut draws)).collect();
                 let splits = changes(&values, 0.001, seed);
@@ -232,7 +213,7 @@ mod tests {
 
     #[test]
     fn several_steps_are_found_and_an_odd_run_is_none() {
-        let mut draws = Draws::new(3);
+        let mut draws = Xoshiro256PlusPlus::seed_from_u64(3);
         let level = |i: usize| [0.0, 0.2, 0.1][i / 20];
         let steps: Vec<f64> = (0..60).map(|i| level(i) + 0.01 * normal(&mut draws)).collect();
         let places: Vec<_> = changes(&steps, 0.001, 1).iter().map(|split| split.at).collect();
@@ -247,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_answer() {
-        let mut draws = Draws::new(5);
+        let mut draws = Xoshiro256PlusPlus::seed_from_u64(5);
         let values: Vec<f64> =
             (0..40).map(|i| f64::from(i / 25) * 0.05 + 0.03 * normal(&mut draws)).collect();
         assert_eq!(changes(&values, 0.01, 9), changes(&values, 0.01, 9));

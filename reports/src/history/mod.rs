@@ -33,8 +33,8 @@ use divisive::{changes, fewest_for};
 pub use export::{csv, json_lines};
 pub use render::{changes as changes_grid, series as series_grid};
 
-use crate::bootstrap::median;
 use crate::record::{Record, RowKey};
+use crate::statistics::median;
 
 /// The records of a run, and the machine they were made on; empty if that is unknown.
 #[derive(Clone, Debug, Default)]

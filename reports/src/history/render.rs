@@ -2,9 +2,9 @@
 
 use super::divisive::fewest_for;
 use super::{Change, History, Series};
-use crate::bootstrap::median;
 use crate::grid::{Cell, Grid, Heading, Row, Subject, Tone};
 use crate::speed::Group;
+use crate::statistics::median;
 use crate::words::{duration, number, plural};
 
 /// What changed, the largest first; the machine's own changes before those of kernels.

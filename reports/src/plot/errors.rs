@@ -7,6 +7,7 @@ use super::canvas::{Canvas, GRID, INK, LIMIT, LINE, MARGIN, draw, width_of};
 use super::palette::Palette;
 use super::{Plot, PlotError};
 use crate::record::Record;
+use crate::statistics::median;
 use crate::status::Status;
 use crate::summary::{ordered, ordered_backends, worst_per_case};
 
@@ -67,7 +68,7 @@ impl Strip {
     }
 
     fn median(&self) -> f64 {
-        self.ratios[self.ratios.len() / 2]
+        median(self.ratios.iter().copied())
     }
 
     /// The lines that name it.

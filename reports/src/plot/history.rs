@@ -6,8 +6,8 @@ use super::axis::LogAxis;
 use super::canvas::{GRID, HEIGHT, INK, LIMIT, draw};
 use super::palette::Palette;
 use super::{Plot, PlotError};
-use crate::bootstrap::median;
 use crate::history::Series;
+use crate::statistics::median;
 use crate::words::plural;
 
 /// Draws a series relative to the median of its first stretch: a point for each run, the median of

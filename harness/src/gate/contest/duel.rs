@@ -4,10 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use rand_core::RngCore;
+use touchstone_reports::statistics::{median, shuffle};
 
 use super::{BOTH, ContestError, Role, SLICE, failure};
 use crate::timing::protocol::{Request, Response};
-use crate::timing::sampler::shuffle;
 use crate::timing::{DriverError, Worker};
 
 /// Pairs of slices for each case and round.
@@ -92,15 +92,5 @@ impl Pairs {
     pub(super) fn log_ratio(&self) -> Option<f64> {
         let ratios = self.0.iter().map(|[base, candidate]| (candidate / base).ln());
         (self.0.len() >= FEWEST_PAIRS).then(|| median(ratios))
-    }
-}
-
-/// The median; NaN of nothing.
-pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_unstable_by(f64::total_cmp);
-    match values.len() {
-        0 => f64::NAN,
-        n => (values[(n - 1) / 2] + values[n / 2]) / 2.0,
     }
 }

@@ -4,6 +4,8 @@ mod stream;
 mod unusual;
 mod visible;
 
+use std::ops::Range;
+
 use touchstone_kernels::op::{Attention, Mask, Op};
 use touchstone_kernels::{BackendError, Family, Inputs, Problem};
 
@@ -74,8 +76,13 @@ fn slipping(slip: Slip) -> Flow {
     Flow { slip, ..RIGHT }
 }
 
-fn seeing(keys: fn(&Attention, usize) -> std::ops::Range<usize>) -> Flow {
+fn seeing(keys: fn(&Attention, usize) -> Range<usize>) -> Flow {
     Flow { rules: Rules { keys, ..RIGHT.rules }, ..RIGHT }
+}
+
+/// The keys before the `end`th of all.
+fn before(keys: Range<usize>, end: usize) -> Range<usize> {
+    keys.start.min(end)..keys.end.min(end)
 }
 
 fn scoring(score: fn(&Attention, &Pair) -> Option<Score>) -> Flow {

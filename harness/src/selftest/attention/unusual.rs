@@ -3,7 +3,7 @@
 
 use touchstone_kernels::op::{Attention, Causal, Mask};
 
-use super::{RIGHT, misreading, seeing, slipping, streaming};
+use super::{RIGHT, before, misreading, seeing, slipping, streaming};
 use crate::selftest::flow::{Flow, Rules, Slip, right_score};
 use crate::selftest::planted::Specimen;
 
@@ -65,8 +65,7 @@ fn sizes() -> Vec<Specimen> {
             seeing(|s, i| {
                 let mut equal = s.clone();
                 equal.kv_len = s.q_len;
-                let keys = equal.key_range(i);
-                keys.start.min(s.kv_len)..keys.end.min(s.kv_len)
+                before(equal.key_range(i), s.kv_len)
             }),
         ),
         streaming(
@@ -85,19 +84,13 @@ fn sizes() -> Vec<Specimen> {
             "keys-beyond-4096",
             "A buffer for the scores of 4,096 keys: those after it are not looked at.",
             |s| s.kv_len > 4096,
-            seeing(|s, i| {
-                let keys = s.key_range(i);
-                keys.start.min(4096)..keys.end.min(4096)
-            }),
+            seeing(|s, i| before(s.key_range(i), 4096)),
         ),
         streaming(
             "keys-counted-in-16-bits",
             "Keys are counted in 16 bits: the 65,536th is the last.",
             |s| s.kv_len > 1 << 16,
-            seeing(|s, i| {
-                let keys = s.key_range(i);
-                keys.start.min(1 << 16)..keys.end.min(1 << 16)
-            }),
+            seeing(|s, i| before(s.key_range(i), 1 << 16)),
         ),
     ]
 }

@@ -3,7 +3,7 @@
 use touchstone_kernels::op::attention::Window;
 use touchstone_kernels::op::{Attention, Causal, Mask};
 
-use super::{misreading, other, scoring, seeing, slipping, streaming};
+use super::{before, misreading, other, scoring, seeing, slipping, streaming};
 use crate::selftest::flow::{Pair, Score, Slip, right_score};
 use crate::selftest::planted::Specimen;
 
@@ -30,7 +30,7 @@ fn positions() -> Vec<Specimen> {
             |s| s.kv_len > 1,
             seeing(|s, i| {
                 let keys = s.key_range(i);
-                keys.start..keys.end.saturating_sub(1).max(keys.start)
+                before(keys.clone(), keys.end.saturating_sub(1))
             }),
         ),
         streaming(
@@ -43,10 +43,7 @@ fn positions() -> Vec<Specimen> {
             "causal-misses-own",
             "j < i in place of j ≤ i.",
             |s| s.causal != Causal::None && s.kv_len > 1,
-            seeing(|s, i| {
-                let keys = s.key_range(i);
-                keys.start..keys.end.min(s.aligned(i).max(0) as usize).max(keys.start)
-            }),
+            seeing(|s, i| before(s.key_range(i), s.aligned(i).max(0) as usize)),
         ),
         other(
             "top-left-for-bottom-right",

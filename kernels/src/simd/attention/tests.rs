@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 
+use crate::noise::noise;
 use crate::simd::Simd;
 use crate::simd::isa::Isa;
 use crate::simd::peaks;
@@ -22,14 +23,6 @@ fn attention(problem: &Problem) -> &crate::op::Attention {
         Op::Attention(spec) => spec,
         other => panic!("{other:?}"),
     }
-}
-
-/// A number in −1..1 that looks random.
-fn noise(seed: u64, i: usize) -> f64 {
-    let mut x = seed ^ (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
 }
 
 /// Operands from noise, changed by `value(operand, index, noise)`. Rows of a cache beyond kv_len

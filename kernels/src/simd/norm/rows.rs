@@ -9,8 +9,14 @@ use crate::operands::{Inputs, Outputs};
 use crate::simd::Engine;
 use crate::simd::lanes::{Kernel, Lanes, MAX_LANES};
 
-/// Bytes of a result from which it is written past the caches: more than a last-level cache
-/// holds together with the input.
+/// Bytes of a result from which it is written past the caches, with non-temporal stores.
+///
+/// A choice. A store in the usual way reads the line first, which is a third of the traffic of a norm in
+/// memory; a store past the caches costs the next reader a miss where the line would have stayed. An input
+/// and a result of 32 MiB each are more than most last-level caches hold, but not those of large servers,
+/// which are not asked. Half of it was tried on Zen 5: results of 16 MB took 0.75 to 1.13 of the time, and 0.86
+/// to 1.30 at two threads (`kernels/TUNING.md`, "Norms"). Twice was not tried: results from 32 to 64 MiB would
+/// be written as smaller ones are.
 pub(super) const PAST_CACHES: usize = 32 << 20;
 
 /// Layer norm of some rows.

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use crate::noise::noise;
 use crate::simd::Simd;
 use crate::simd::isa::Isa;
 use crate::{Backend, DType, Inputs, Op, Outputs, Problem, Tensor, naive::Naive};
@@ -20,14 +21,6 @@ fn inputs(problem: &Problem, value: impl Fn(&str, usize) -> f64) -> Inputs {
         (operand.name, Tensor::from_f64(problem.dtype, &operand.shape, &data).unwrap())
     });
     Inputs::new(problem, tensors.collect::<Vec<_>>()).unwrap()
-}
-
-/// A number in −1..1 that looks random.
-fn noise(seed: u64, i: usize) -> f64 {
-    let mut x = seed ^ (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
 }
 
 fn assert_close(problem: &Problem, inputs: &Inputs, tolerance: f64) {

@@ -15,19 +15,12 @@ use proptest::prelude::*;
 use super::Simd;
 use super::isa::Isa;
 use crate::dtype::{DType, ElementType};
+use crate::noise::noise;
 use crate::{Backend, Inputs, Problem, Support, Tensor};
 
 /// Numbers from a seed: standard normal but for the sum of twelve uniform ones that they are.
 pub(super) fn normal(seed: u64, len: usize) -> Vec<f64> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut uniform = move || {
-        // xorshift64* (Vigna 2016).
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1u64 << 53) as f64
-    };
-    (0..len).map(|_| (0..12).map(|_| uniform()).sum::<f64>() - 6.0).collect()
+    (0..len).map(|i| (12 * i..12 * (i + 1)).map(|at| noise(seed, at) / 2.0).sum()).collect()
 }
 
 /// A case: the problem and its floating-point operands in order, rounded once to its type.
