@@ -77,6 +77,30 @@ fn a_rounded_product_in_an_exponent_counts_exactly() {
     }
 }
 
+/// With eps = 0 equal numbers leave 0/0: NaN by the formula, 0 in PyTorch, and any number once the mean was
+/// rounded. So do numbers whose squares underflow. Nobody is failed for it, and nobody passes.
+#[test]
+fn no_result_is_asked_for_where_the_variance_may_be_zero() {
+    let subnormal = [1e-40, -3e-40];
+    for (problem, x) in [
+        ("layer_norm f32 shape=1x3 weight=false bias=false eps=0", &[0.1f32 as f64; 3][..]),
+        ("rms_norm f32 shape=1x2 weight=false eps=0", &subnormal),
+        ("rms_norm f32 shape=1x2 weight=false eps=0 round_before_weight=true", &[0.0; 2]),
+    ] {
+        let (problem, inputs) = posed(problem, &[x]);
+        for (id, outcome) in outcomes(&problem, &inputs, |_| true) {
+            let is_fine = matches!(&outcome, Outcome::Suspect { .. } | Outcome::Unsupported { .. });
+            assert!(is_fine, "{id} on {problem}: {outcome:?}");
+        }
+    }
+    // The root of ∞ is exact.
+    let (problem, inputs) =
+        posed("rms_norm f32 shape=2x2 weight=false eps=0", &[&[f64::INFINITY, 1.0, 3.0, -1.0]]);
+    for (id, outcome) in outcomes(&problem, &inputs, is_ours) {
+        assert!(matches!(outcome, Outcome::Passed(_)), "{id} on {problem}: {outcome:?}");
+    }
+}
+
 /// Scores of 10¹⁰ are off by hundreds, and their log-sum-exp by no more: its bound is a number.
 #[test]
 fn a_log_sum_exp_has_a_bound() {

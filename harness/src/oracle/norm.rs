@@ -12,6 +12,10 @@
 //! form x·(γ·rstd) + (β − μ·γ·rstd) that libraries use is admitted: it rounds γ·rstd·x and
 //! γ·rstd·μ, which cancel.
 //!
+//! With eps = 0 a group whose variance the error may hide has no bound, and nobody is judged there: 0/0 is
+//! NaN by the formula, 0 in PyTorch, and anything once the mean was rounded. The same holds of the mean square
+//! of numbers whose squares underflow.
+//!
 //! A group of equal numbers is no exception: the sum of n equal numbers is not representable for most n,
 //! so its mean is off by δμ, and 1/√eps multiplies that. That such a group gives exactly β is a property
 //! that a kernel may have, and no part of the bound.
@@ -93,11 +97,19 @@ impl Statistics {
 }
 
 /// Relative error of 1/√(variance + eps) where the variance is too small or too large by these, and of
-/// the root and the reciprocal. A computed variance is never negative.
+/// the root and the reciprocal. A computed variance is never negative; where it may be 0 and eps is 0, the
+/// error is unbounded.
 fn rstd_error(variance: f64, [below, above]: [f64; 2], eps: f64) -> f64 {
     let smaller = (variance - below).max(0.0) + eps;
     let larger = variance + above + eps;
     let exact = variance + eps;
+    if !exact.is_finite() {
+        // 1/√∞ is 0 and that of NaN is NaN, in every rounding.
+        return 2.0 * U;
+    }
+    if smaller == 0.0 {
+        return f64::INFINITY;
+    }
     ((exact / smaller).sqrt() - 1.0).max(1.0 - (exact / larger).sqrt()) + 2.0 * U
 }
 
@@ -150,6 +162,10 @@ fn normalized(x: f64, s: &Statistics, affine: Affine) -> Normalized {
     let running = weight.abs()
         * (s.running.mean * s.rstd * (1.0 + s.rstd_error + s.running.rstd)
             + (centred_error * s.rstd + unit.abs()) * s.running.rstd);
+    if s.rstd_error == f64::INFINITY {
+        // Whatever the products above make of 0 times infinity.
+        return Normalized { value, error: f64::INFINITY, normwise_error: f64::INFINITY, running_error: 0.0 };
+    }
     Normalized { value, error, normwise_error: error + folded, running_error: running }
 }
 
@@ -230,16 +246,23 @@ pub(super) fn rms_norm(spec: &RmsNorm, problem: &Problem, inputs: &Inputs) -> Ve
     let x = required(inputs, "x");
     let affine = AffineOperands::new(inputs);
     let mut out = ExpectedResult::new(&problem.results()[0], width);
-    // Half the error of the mean square, the root, a product; then the offset and another product.
-    let of_rms = ((growth(width) + 2.0) / 2.0 + 3.0) * U;
+    // The sum of squares, its division, eps; then the offset and a product.
+    let of_square = (growth(width) + 2.0) * U;
     let of_weight = 2.0 * U;
     out.blocks(width).zip(x.par_chunks(width.max(1))).for_each(|(block, x)| {
         let mean_square = sum(x.iter().map(|x| x * x)) / width as f64;
-        let rstd = 1.0 / (mean_square + spec.eps as f64).sqrt();
-        let relative = of_rms + UNDERFLOW / (mean_square + spec.eps as f64);
+        let eps = spec.eps as f64;
+        let rstd = 1.0 / (mean_square + eps).sqrt();
+        let square_error = of_square * (mean_square + eps) + 2.0 * UNDERFLOW;
+        // And the product with x.
+        let relative = rstd_error(mean_square, [square_error; 2], eps) + U;
         for (i, &x) in x.iter().enumerate() {
             let weight = if spec.weight { spec.weight_offset as f64 + affine.at(i).weight } else { 1.0 };
             let exact = x * rstd;
+            if relative == f64::INFINITY {
+                (block.value[i], block.error[i]) = (exact * weight, relative);
+                continue;
+            }
             let own = (exact, relative * exact.abs() + UNDERFLOW);
             let (normalized, error) =
                 if spec.round_before_weight { rounded(problem.dtype, own) } else { own };

@@ -185,7 +185,7 @@ pub(super) fn audit(
         copy_ns: least(&copies),
         outputs_ns: least(&times.outputs),
         again_ns: least(&times.again),
-        page_ns: median(pages),
+        page_ns: median_ns(pages),
     };
     Ok(Audited { audit, inputs: own, outputs: handed_out })
 }
