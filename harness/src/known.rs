@@ -3,8 +3,9 @@
 //! A failure that an entry describes is reported as `known` and does not fail the run. An entry says on
 //! which problems (a pattern over case texts) and inputs (conditions such as `mean > 30 std`) the defect
 //! shows, of what kind the failure is (results outside their bounds, or NaN and infinities in the wrong
-//! places), and how large the error was at most. A failure of another kind, a larger one, memory that was
-//! written outside and inputs that were changed are never excused.
+//! places), and how large the error was at most: in bounds, or by a limit that is computed from the inputs. A
+//! failure of another kind, a larger one, memory that was written outside and inputs that were changed are
+//! never excused.
 //!
 //! An entry cannot outlive its defect: each names at least one *witness*, and a witness that passes, or is
 //! merely suspect, is a failure.

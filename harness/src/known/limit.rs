@@ -10,10 +10,7 @@ use std::str::FromStr;
 use touchstone_kernels::{DType, Inputs, Op, Problem};
 
 use super::scores;
-use super::terms::{Group, groups, terms};
-
-/// Unit roundoff of f32.
-const F32: f64 = 1.0 / (1u64 << 24) as f64;
+use super::terms::{F32, Group, groups, terms};
 
 /// The largest |got − expected| that a cause explains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use touchstone_kernels::{Inputs, Op, Problem};
 
 /// Unit roundoff of f32.
-const F32: f64 = 1.0 / (1u64 << 24) as f64;
+pub(super) const F32: f64 = 1.0 / (1u64 << 24) as f64;
 
 /// How many numbers are summed.
 pub(super) fn terms(problem: &Problem) -> usize {
