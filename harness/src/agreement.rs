@@ -155,6 +155,8 @@ pub struct Figures {
     pub ulp_max: f64,
     /// Largest error over its tolerance: above 1 is a failure.
     pub error_over_bound: f64,
+    /// The same of the elements that are not 0.
+    pub nonzero_error_over_bound: f64,
     /// Cosine of the angle between got and expected.
     pub cosine: f64,
     /// The element nearest to, or farthest beyond, its tolerance.
@@ -316,6 +318,7 @@ struct Tally {
     outside: usize,
     worst: Option<Element>,
     worst_ratio: f64,
+    worst_nonzero_ratio: f64,
     max_abs: f64,
     max_rel: f64,
     squares: f64,
@@ -361,6 +364,10 @@ impl Tally {
                 self.worst_ratio = ratio;
                 self.worst = Some(element());
             }
+            #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "a NaN ratio is the worst")]
+            if got != 0.0 && !(ratio <= self.worst_nonzero_ratio) {
+                self.worst_nonzero_ratio = ratio;
+            }
             self.finite += 1;
             self.max_abs = self.max_abs.max(error);
             if value != 0.0 {
@@ -401,6 +408,7 @@ impl Tally {
             ulp_p99,
             ulp_max: self.ulps.iter().copied().fold(0.0, f32::max) as f64,
             error_over_bound: self.worst_ratio,
+            nonzero_error_over_bound: self.worst_nonzero_ratio,
             cosine: if norms > 0.0 { self.dot / norms } else { 1.0 },
             worst: self.worst,
             elements: self.elements,

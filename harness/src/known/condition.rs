@@ -3,7 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use touchstone_kernels::op::Attention;
 use touchstone_kernels::{Inputs, Op, Problem};
+
+use super::scores;
+use super::terms::{Group, groups, terms};
 
 /// One condition. Those of an entry have to hold together.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,9 +22,18 @@ pub(super) enum Condition {
     Mean(f64),
     /// More numbers than this are summed: those of a row, or of a group that is normalized.
     Terms(usize),
+    /// In a group that is normalized, E\[x²\] − μ² from sums in f32 may be off by more than variance and eps.
+    VarianceLost,
+    /// A score of attention is beyond the largest number of the storage type.
+    ScoresOverflow,
+    /// A query of attention sees only keys whose additive mask is the lowest finite number.
+    PenaltiesOnly,
+    /// Causal masking or a window hides a key from a query of attention.
+    HiddenKeys,
 }
 
-const EXPECTED: &str = "non_finite, subnormal, largest > NUMBER, mean > NUMBER std or terms > NUMBER";
+const EXPECTED: &str = "non_finite, subnormal, variance_lost, scores_overflow, penalties_only, hidden_keys, \
+                        largest > NUMBER, mean > NUMBER std or terms > NUMBER";
 
 impl FromStr for Condition {
     type Err = String;
@@ -32,6 +45,10 @@ impl FromStr for Condition {
         match words[..] {
             ["non_finite"] => Ok(Condition::NonFinite),
             ["subnormal"] => Ok(Condition::Subnormal),
+            ["variance_lost"] => Ok(Condition::VarianceLost),
+            ["scores_overflow"] => Ok(Condition::ScoresOverflow),
+            ["penalties_only"] => Ok(Condition::PenaltiesOnly),
+            ["hidden_keys"] => Ok(Condition::HiddenKeys),
             ["largest", ">", x] => number(x).map(Condition::Largest).ok_or_else(wrong),
             ["mean", ">", x, "std"] => number(x).map(Condition::Mean).ok_or_else(wrong),
             ["terms", ">", n] => n.parse().map(Condition::Terms).map_err(|_| wrong()),
@@ -48,6 +65,10 @@ impl fmt::Display for Condition {
             Condition::Largest(x) => write!(f, "largest > {x}"),
             Condition::Mean(x) => write!(f, "mean > {x} std"),
             Condition::Terms(n) => write!(f, "terms > {n}"),
+            Condition::VarianceLost => f.write_str("variance_lost"),
+            Condition::ScoresOverflow => f.write_str("scores_overflow"),
+            Condition::PenaltiesOnly => f.write_str("penalties_only"),
+            Condition::HiddenKeys => f.write_str("hidden_keys"),
         }
     }
 }
@@ -65,8 +86,24 @@ impl Condition {
             Condition::Largest(than) => {
                 data().filter(|x| x.is_finite()).fold(0.0, |m: f64, x| m.max(x.abs())) > than
             }
-            Condition::Mean(than) => groups(problem, inputs).iter().any(|group| ratio(group) > than),
+            Condition::Mean(than) => {
+                groups(problem, inputs).iter().any(|group| Group::new(group).mean_over_deviation() > than)
+            }
             Condition::Terms(than) => terms(problem) > than,
+            Condition::VarianceLost => {
+                let eps = match &problem.op {
+                    Op::LayerNorm(spec) => spec.eps as f64,
+                    _ => return false,
+                };
+                let lost = |group: Group| group.one_pass_error() > group.variance + eps;
+                groups(problem, inputs).iter().any(|group| lost(Group::new(group)))
+            }
+            Condition::ScoresOverflow => {
+                attention(problem).is_some_and(|spec| scores::overflow(spec, problem.dtype, inputs))
+            }
+            Condition::PenaltiesOnly => attention(problem)
+                .is_some_and(|spec| scores::sees_penalties_only(spec, problem.dtype, inputs)),
+            Condition::HiddenKeys => attention(problem).is_some_and(scores::hides_keys),
         }
     }
 
@@ -74,55 +111,16 @@ impl Condition {
     pub(super) fn may_hold(self, problem: &Problem) -> bool {
         match self {
             Condition::Terms(than) => terms(problem) > than,
+            Condition::HiddenKeys => attention(problem).is_some_and(scores::hides_keys),
             _ => true,
         }
     }
 }
 
-/// |mean| over standard deviation; infinite for equal numbers, unless they are 0.
-fn ratio(group: &[f64]) -> f64 {
-    let n = group.len() as f64;
-    let mean = group.iter().sum::<f64>() / n;
-    let variance = group.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / n;
-    if mean == 0.0 { 0.0 } else { mean.abs() / variance.sqrt() }
-}
-
-/// How many numbers are summed.
-fn terms(problem: &Problem) -> usize {
+fn attention(problem: &Problem) -> Option<&Attention> {
     match &problem.op {
-        Op::Softmax(spec) => spec.dims().1,
-        Op::Attention(spec) => spec.kv_len,
-        Op::LayerNorm(spec) => spec.rows_and_width().1,
-        Op::RmsNorm(spec) => spec.rows_and_width().1,
-        Op::BatchNorm(spec) => {
-            let (n, _, spatial) = spec.dims();
-            n * spatial
-        }
-        Op::GroupNorm(spec) => {
-            let (_, channels, spatial) = spec.dims();
-            channels / spec.groups * spatial
-        }
-        Op::InstanceNorm(spec) => spec.dims().2,
-        Op::Activation(_) | Op::Glu(_) | Op::Rope(_) => 1,
-    }
-}
-
-/// The groups that a norm normalizes together; nothing for other operations.
-fn groups(problem: &Problem, inputs: &Inputs) -> Vec<Vec<f64>> {
-    let Some(x) = inputs.get("x").map(|x| x.to_f64()) else { return Vec::new() };
-    match &problem.op {
-        Op::LayerNorm(_) | Op::RmsNorm(_) | Op::GroupNorm(_) | Op::InstanceNorm(_) => {
-            x.chunks(terms(problem).max(1)).map(<[f64]>::to_vec).collect()
-        }
-        Op::BatchNorm(spec) => {
-            let (_, channels, spatial) = spec.dims();
-            let mut groups = vec![Vec::new(); channels];
-            for (run, x) in x.chunks(spatial.max(1)).enumerate() {
-                groups[run % channels].extend_from_slice(x);
-            }
-            groups
-        }
-        Op::Attention(_) | Op::Softmax(_) | Op::Activation(_) | Op::Glu(_) | Op::Rope(_) => Vec::new(),
+        Op::Attention(spec) => Some(spec),
+        _ => None,
     }
 }
 
@@ -148,6 +146,25 @@ mod tests {
         assert!(!holds("largest > 1e19", "rms_norm f32 shape=4x64"));
         assert!(holds("terms > 256", "softmax bf16 shape=2x257"));
         assert!(!holds("terms > 257", "softmax bf16 shape=2x257"));
+        assert!(holds("variance_lost", "layer_norm f32 shape=4x64 fill=offset"));
+        assert!(!holds("variance_lost", "layer_norm f32 shape=4x64 eps=1000 fill=offset"));
+        assert!(!holds("variance_lost", "layer_norm f32 shape=4x64"));
+        assert!(holds("scores_overflow", "attention f16 h=2 lq=20 d=128 fill=outlier"));
+        assert!(!holds("scores_overflow", "attention f16 h=2 lq=20 d=128"));
+        assert!(!holds("scores_overflow", "attention f32 h=2 lq=20 d=128 fill=outlier"));
+    }
+
+    #[test]
+    fn conditions_look_at_masks() {
+        let penalties =
+            "attention f32 b=2 h=3 lq=4 d=14 causal=bottom_right mask=float:1hqk controls=penalties";
+        assert!(holds("penalties_only", &format!("{penalties} seed=5")));
+        assert!(!holds("penalties_only", "attention f32 h=3 lq=4 d=14 mask=float:1hqk"));
+        assert!(!holds("penalties_only", "attention f32 h=3 lq=4 d=14"));
+        assert!(holds("hidden_keys", "attention f32 h=1 lq=2 d=4 causal=top_left"));
+        assert!(holds("hidden_keys", "attention f32 h=1 lq=2 d=4 window=-1,0"));
+        assert!(!holds("hidden_keys", "attention f32 h=1 lq=1 lk=9 d=4 causal=bottom_right"));
+        assert!(!holds("hidden_keys", "softmax f32 shape=2x3"));
     }
 
     #[test]
@@ -156,7 +173,9 @@ mod tests {
             let message = text.parse::<Condition>().unwrap_err();
             assert!(message.contains("expected non_finite"), "{text}: {message}");
         }
-        for text in ["non_finite", "mean > 30 std", "terms > 1000", "largest > 10000000000"] {
+        let words =
+            ["non_finite", "subnormal", "variance_lost", "scores_overflow", "penalties_only", "hidden_keys"];
+        for text in words.into_iter().chain(["mean > 30 std", "terms > 1000", "largest > 10000000000"]) {
             assert_eq!(text.parse::<Condition>().unwrap().to_string(), text);
         }
     }
