@@ -20,6 +20,7 @@ pub(super) enum Limit {
     /// Of a norm that rounds its normalized value to the storage type and applies weight and bias in it:
     /// 4u·max|γx̂| + 2u·max|β|. The sum, of squares or for the mean, is one by one: N·2⁻²⁴·max|γx̂| more for
     /// RMS norm, else the error of the mean over the deviation, which the rounding of x̂ is relative to as well.
+    /// RMS norm rounds its root too, which may be subnormal.
     RoundedAffine,
     /// The same where subnormal numbers are flushed as well: max(1, |γ|) times the smallest normal number more.
     FlushedAffine,
@@ -118,20 +119,22 @@ fn rounded_affine(problem: &Problem, inputs: &Inputs) -> f64 {
     // The largest normalized value, with the error that the mean's rounding makes of it.
     let normalized = |group: Vec<f64>| {
         let group = Group::new(&group);
-        let (largest, square, error) = if is_rms {
-            (group.largest, group.mean_square, 0.0)
+        let rstd = |square: f64| 1.0 / (square + eps as f64).sqrt();
+        let both = if is_rms {
+            // The root is rounded to the storage type as well, in which it may be subnormal.
+            let rstd = rstd(group.mean_square);
+            let unit = group.largest * rstd;
+            (unit, unit * (terms(problem) as f64 * F32 + problem.dtype.smallest_subnormal() * rstd))
         } else {
-            (group.deviation, group.variance, group.sum_error())
+            let (rstd, error) = (rstd(group.variance), group.sum_error());
+            ((group.deviation + error) * rstd, error * rstd)
         };
-        let rstd = 1.0 / (square + eps as f64).sqrt();
-        let both = ((largest + error) * rstd, error * rstd);
         both.0.is_finite().then_some(both)
     };
     let groups = groups(problem, inputs).into_iter().filter_map(normalized);
-    let (unit, of_mean) = groups.fold((0.0f64, 0.0f64), |(a, b), (x, y)| (a.max(x), b.max(y)));
+    let (unit, drift) = groups.fold((0.0f64, 0.0f64), |(a, b), (x, y)| (a.max(x), b.max(y)));
     let weight = largest(inputs, "weight").map_or(1.0, |w| w + offset.abs() as f64);
     let scaled = unit * weight;
-    let drift = if is_rms { terms(problem) as f64 * F32 * scaled } else { weight * of_mean };
     let bias = largest(inputs, "bias").unwrap_or(0.0);
     // The normalized value may be subnormal; the weight multiplies the error of its rounding.
     let subnormal = weight * problem.dtype.smallest_subnormal();

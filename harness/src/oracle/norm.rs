@@ -163,10 +163,19 @@ fn normalized(x: f64, s: &Statistics, affine: Affine) -> Normalized {
         * (s.running.mean * s.rstd * (1.0 + s.rstd_error + s.running.rstd)
             + (centred_error * s.rstd + unit.abs()) * s.running.rstd);
     if s.rstd_error == f64::INFINITY {
-        // Whatever the products above make of 0 times infinity.
-        return Normalized { value, error: f64::INFINITY, normwise_error: f64::INFINITY, running_error: 0.0 };
+        return Normalized {
+            value: unasked(value),
+            error: f64::INFINITY,
+            normwise_error: f64::INFINITY,
+            running_error: 0.0,
+        };
     }
     Normalized { value, error, normwise_error: error + folded, running_error: running }
+}
+
+/// A value without a bound: where 0 times infinity makes NaN of it, not even NaN is asked for.
+fn unasked(value: f64) -> f64 {
+    if value.is_nan() { 0.0 } else { value }
 }
 
 pub(super) fn layer_norm(spec: &LayerNorm, problem: &Problem, inputs: &Inputs) -> Vec<ExpectedResult> {
@@ -260,7 +269,7 @@ pub(super) fn rms_norm(spec: &RmsNorm, problem: &Problem, inputs: &Inputs) -> Ve
             let weight = if spec.weight { spec.weight_offset as f64 + affine.at(i).weight } else { 1.0 };
             let exact = x * rstd;
             if relative == f64::INFINITY {
-                (block.value[i], block.error[i]) = (exact * weight, relative);
+                (block.value[i], block.error[i]) = (unasked(exact * weight), relative);
                 continue;
             }
             let own = (exact, relative * exact.abs() + UNDERFLOW);
