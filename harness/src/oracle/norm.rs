@@ -318,6 +318,11 @@ pub(super) fn batch_norm(spec: &BatchNorm, problem: &Problem, inputs: &Inputs) -
                 let [value, error, running_error] = new(&statistics[c]);
                 let (kept, added) = ((1.0 - momentum) * old[c], momentum * value);
                 updated.value[c] = kept + added;
+                if value.abs() >= f32::MAX as f64 && updated.value[c].abs() < f32::MAX as f64 {
+                    // What is added is a share of infinity in f32, and NaN where the share is 0.
+                    updated.error[c] = f64::INFINITY;
+                    continue;
+                }
                 // 1 − m, two products, n/(n − 1), the sum; the other form loses of old what it takes off.
                 updated.error[c] = momentum * error
                     + 4.0 * U * (kept.abs() + added.abs())

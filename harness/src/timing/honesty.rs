@@ -152,7 +152,8 @@ impl Evidence {
                 duration_of(audit.copy_ns as f64)
             ));
         }
-        let allowed = OUTPUTS_FACTOR * audit.again_ns as f64 + OUTPUTS_ALLOWANCE;
+        // Once more and no factor of it: where the allocator hands out new pages each time, they are in both.
+        let allowed = audit.again_ns as f64 + OUTPUTS_FACTOR * audit.results_ns as f64 + OUTPUTS_ALLOWANCE;
         if audit.outputs_ns as f64 > allowed {
             return Some(format!(
                 "the results take {} to be had after a run, and {} once more: work is done there",
@@ -185,6 +186,7 @@ mod tests {
         copy_ns: 30_000,
         outputs_ns: 60_000,
         again_ns: 30_000,
+        results_ns: 10_000,
         page_ns: 1_000,
     };
 
@@ -226,6 +228,16 @@ mod tests {
     fn threads_that_look_out_for_more_work_are_not_suspect() {
         let spinning = Evidence { waits: true, rest: Some((7e6, 7)), ..evidence() };
         assert_eq!(spinning.suspicion(), None);
+    }
+
+    /// As a cheat was seen to pass that works where results are handed out, 275 µs long, in a process whose
+    /// allocator got new pages for each copy.
+    #[test]
+    fn new_pages_hide_no_work_in_the_results() {
+        let audit = Audit { outputs_ns: 275_000, again_ns: 60_000, results_ns: 5_000, ..HONEST };
+        assert!(evidence().against(&audit).unwrap().contains("once more"));
+        let large = Audit { outputs_ns: 9_000_000, again_ns: 6_000_000, results_ns: 2_000_000, ..HONEST };
+        assert_eq!(evidence().against(&large), None, "a copy from another core's cache");
     }
 
     #[test]

@@ -301,12 +301,10 @@ impl fmt::Display for Response {
             Response::Ran { ns, waited: Some(waited) } => write!(f, "ran {ns} waited={waited}"),
             Response::Audited(audit) => {
                 let Audit { run_ns, plain_run_ns, plain_steady_ns, load_ns, copy_ns, .. } = audit;
-                let Audit { outputs_ns, again_ns, page_ns, .. } = audit;
+                let Audit { outputs_ns, again_ns, results_ns, page_ns, .. } = audit;
                 write!(f, "audited run={run_ns} plain_run={plain_run_ns} plain_steady={plain_steady_ns} ")?;
-                write!(
-                    f,
-                    "load={load_ns} copy={copy_ns} outputs={outputs_ns} again={again_ns} page={page_ns}"
-                )
+                write!(f, "load={load_ns} copy={copy_ns} outputs={outputs_ns} again={again_ns} ")?;
+                write!(f, "results={results_ns} page={page_ns}")
             }
             Response::Wrote { tensors } => write!(f, "wrote {tensors}"),
             Response::Released => f.write_str("released"),
@@ -347,6 +345,7 @@ impl FromStr for Response {
                     copy_ns: fields.number("copy")?,
                     outputs_ns: fields.number("outputs")?,
                     again_ns: fields.number("again")?,
+                    results_ns: fields.number("results")?,
                     page_ns: fields.number("page")?,
                 }))
             }

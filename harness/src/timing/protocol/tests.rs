@@ -52,8 +52,18 @@ fn responses() -> impl Strategy<Value = Response> {
                 Response::Prepared(Preparation { entries, bytes, declaration, clock, prepare_ns })
             }
         ),
-        any::<[u64; 8]>().prop_map(
-            |[run_ns, plain_run_ns, plain_steady_ns, load_ns, copy_ns, outputs_ns, again_ns, page_ns]| {
+        any::<[u64; 9]>().prop_map(
+            |[
+                run_ns,
+                plain_run_ns,
+                plain_steady_ns,
+                load_ns,
+                copy_ns,
+                outputs_ns,
+                again_ns,
+                results_ns,
+                page_ns,
+            ]| {
                 Response::Audited(Audit {
                     run_ns,
                     plain_run_ns,
@@ -62,6 +72,7 @@ fn responses() -> impl Strategy<Value = Response> {
                     copy_ns,
                     outputs_ns,
                     again_ns,
+                    results_ns,
                     page_ns,
                 })
             }
