@@ -38,7 +38,7 @@ pub const FEWEST_ROUNDS: usize = 15;
 /// Rounds spread wider than this, between their quartiles, decide nothing: 20 %.
 ///
 /// A choice. The test is valid whatever the spread, but it has no power there: by
-/// [`Rules::rounds_for`], 150 rounds find a slowdown of 10 % up to a spread of σ = 0.12, which is 16 % between
+/// `Rules::rounds_for`, 150 rounds find a slowdown of 10 % up to a spread of σ = 0.12, which is 16 % between
 /// quartiles. With half, cases that can be decided would be called inconclusive. With twice, a case would be
 /// called steady in which a slowdown of 10 % is seldom found.
 pub const WIDEST_SPREAD: f64 = 0.20;
