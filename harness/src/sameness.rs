@@ -1,9 +1,8 @@
 //! Whether a backend gives the same bits where nothing that counts is different.
 //!
-//! No result has to be the same to the last bit to be right: sums may be taken in any order, and the bounds
-//! of agreement allow for that. Some users need the bits all the same: to repeat a training run, to compare
-//! two machines, or because an answer must not depend on what else is in its batch (batch invariance). What
-//! differs here is therefore no failure. It is said, and counted.
+//! A right result may differ in its last bits, since sums may be taken in any order. A difference here is
+//! therefore counted, and is no failure. Some users need equal bits: to repeat a training run, to compare two
+//! machines, or because an answer must not depend on what else is in its batch (batch invariance).
 
 use rayon::ThreadPool;
 use touchstone_kernels::{Backend, Outputs, Support, tensor};

@@ -112,8 +112,8 @@ fn variants_keep_the_invariants() {
     assert!(judged > 1_000, "{judged}");
 }
 
-/// Our kernels promise it: the same bits once more, anywhere in memory, with any number of threads, and for
-/// an entry of a batch alone. Others do not, and nobody fails for it.
+/// Our kernels give the same bits in a second run, anywhere in memory, with any number of threads, and for an
+/// entry of a batch alone. A library that does not is counted, and not failed.
 #[test]
 fn our_kernels_give_the_same_bits_whatever_does_not_count() {
     let here = directory();

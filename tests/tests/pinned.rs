@@ -50,7 +50,7 @@ fn is_ours(id: &str) -> bool {
     id == "naive" || id.starts_with("simd/")
 }
 
-/// Nobody is failed: what these kernels do is right, within what f32 can do.
+/// No backend fails: what these kernels do is right, within what f32 can do.
 fn none_is_failed(problem: &str, operands: &[&[f64]], wanted: fn(&str) -> bool) {
     let (problem, inputs) = posed(problem, operands);
     for (id, outcome) in outcomes(&problem, &inputs, wanted) {
@@ -78,7 +78,7 @@ fn a_rounded_product_in_an_exponent_counts_exactly() {
 }
 
 /// With eps = 0 equal numbers leave 0/0: NaN by the formula, 0 in PyTorch, and any number once the mean was
-/// rounded. So do numbers whose squares underflow. Nobody is failed for it, and nobody passes.
+/// rounded. Numbers whose squares underflow do the same. Such a case is suspect on every backend.
 #[test]
 fn no_result_is_asked_for_where_the_variance_may_be_zero() {
     let subnormal = [1e-40, -3e-40];

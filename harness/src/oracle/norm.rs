@@ -12,9 +12,9 @@
 //! form x·(γ·rstd) + (β − μ·γ·rstd) that libraries use is admitted: it rounds γ·rstd·x and
 //! γ·rstd·μ, which cancel.
 //!
-//! With eps = 0 a group whose variance the error may hide has no bound, and nobody is judged there: 0/0 is
-//! NaN by the formula, 0 in PyTorch, and anything once the mean was rounded. The same holds of the mean square
-//! of numbers whose squares underflow.
+//! With eps = 0 there is no bound where δvar may be all of the variance, and no result is judged there: 0/0 is
+//! NaN by the formula, 0 in PyTorch, and any number once the mean was rounded. RMS norm has no bound where the
+//! squares underflow.
 //!
 //! A group of equal numbers is no exception: the sum of n equal numbers is not representable for most n,
 //! so its mean is off by δμ, and 1/√eps multiplies that. That such a group gives exactly β is a property

@@ -52,31 +52,19 @@ fn responses() -> impl Strategy<Value = Response> {
                 Response::Prepared(Preparation { entries, bytes, declaration, clock, prepare_ns })
             }
         ),
-        any::<[u64; 9]>().prop_map(
-            |[
-                run_ns,
-                plain_run_ns,
-                plain_steady_ns,
-                load_ns,
-                copy_ns,
-                outputs_ns,
-                again_ns,
-                results_ns,
-                page_ns,
-            ]| {
-                Response::Audited(Audit {
-                    run_ns,
-                    plain_run_ns,
-                    plain_steady_ns,
-                    load_ns,
-                    copy_ns,
-                    outputs_ns,
-                    again_ns,
-                    results_ns,
-                    page_ns,
-                })
-            }
-        ),
+        any::<[u64; 9]>().prop_map(|ns| {
+            Response::Audited(Audit {
+                run_ns: ns[0],
+                plain_run_ns: ns[1],
+                plain_steady_ns: ns[2],
+                load_ns: ns[3],
+                copy_ns: ns[4],
+                outputs_ns: ns[5],
+                again_ns: ns[6],
+                results_ns: ns[7],
+                page_ns: ns[8],
+            })
+        }),
         any::<String>().prop_map(|reason| Response::Unsupported { reason }),
         (any::<u64>(), any::<Option<u64>>()).prop_map(|(ns, waited)| Response::Ran { ns, waited }),
         any::<usize>().prop_map(|tensors| Response::Wrote { tensors }),
