@@ -168,10 +168,9 @@ pub struct Figures {
 /// How far each element of a result may be from its value, under what a backend declares.
 pub struct Tolerance<'a> {
     expected: &'a ExpectedResult,
-    contract: Contract,
-    weaker: bool,
     underflow: f64,
-    row_maxima: Vec<f64>,
+    /// Of each element.
+    of: Vec<f64>,
 }
 
 impl<'a> Tolerance<'a> {
@@ -189,33 +188,38 @@ impl<'a> Tolerance<'a> {
         let weaker = declaration.probabilities == Rounded::Storage
             || declaration.tables == Rounded::Storage
             || declaration.moments == Moments::Running;
-        let mut tolerance =
-            Tolerance { expected, contract: declaration.contract, weaker, underflow, row_maxima: Vec::new() };
-        if declaration.contract == Contract::Normwise {
-            let rows = (0..expected.value.len()).map(|i| expected.rows.of(i)).max().map_or(0, |r| r + 1);
-            let mut maxima = vec![0.0f64; rows];
-            for i in 0..expected.value.len() {
-                let own = tolerance.computed(i);
-                // A NaN or ∞ in the row says nothing about its other elements.
-                if own.is_finite() {
-                    let largest = &mut maxima[expected.rows.of(i)];
-                    *largest = largest.max(own);
-                }
-            }
-            tolerance.row_maxima = maxima;
+        let mut tolerance = Tolerance { expected, underflow, of: computed(expected, declaration, weaker) };
+        let rows = tolerance.row_maxima(declaration.contract);
+        for i in 0..tolerance.of.len() {
+            let own = tolerance.of[i];
+            let computed = match &rows {
+                // What is undefined stays so: `max` would take the row's.
+                Some(maxima) if !own.is_nan() => own.max(maxima[expected.rows.of(i)]),
+                _ => own,
+            };
+            tolerance.of[i] = tolerance.rounded(i, computed);
         }
         tolerance
     }
 
     /// The tolerance of element `i`.
     pub fn at(&self, i: usize) -> f64 {
-        match self.contract {
-            Contract::Componentwise => self.own(i),
-            Contract::Normwise => {
-                let row = self.row_maxima[self.expected.rows.of(i)];
-                if row == 0.0 { self.own(i) } else { self.computed(i).max(row) + self.rounding(i) }
-            }
+        self.of[i]
+    }
+
+    /// Under the normwise contract the largest of what the computation may lose, of each row.
+    fn row_maxima(&self, contract: Contract) -> Option<Vec<f64>> {
+        if contract == Contract::Componentwise {
+            return None;
         }
+        let rows = (0..self.of.len()).map(|i| self.expected.rows.of(i)).max().map_or(0, |r| r + 1);
+        let mut maxima = vec![0.0f64; rows];
+        // A NaN or ∞ in the row says nothing about its other elements.
+        for (i, &own) in self.of.iter().enumerate().filter(|(_, own)| own.is_finite()) {
+            let largest = &mut maxima[self.expected.rows.of(i)];
+            *largest = largest.max(own);
+        }
+        Some(maxima)
     }
 
     /// What of it only the last rounding takes, to the storage type.
@@ -223,28 +227,26 @@ impl<'a> Tolerance<'a> {
         self.expected.dtype.unit_roundoff() * self.expected.value[i].abs() + self.underflow
     }
 
-    /// The element's own, of the computation and the last rounding.
-    fn own(&self, i: usize) -> f64 {
-        let (computed, e) = (self.computed(i), self.expected);
+    /// What the computation may lose of it, and the last rounding.
+    fn rounded(&self, i: usize, computed: f64) -> f64 {
         if computed == 0.0 {
             // Nothing is rounded but the result: only the right rounding will do.
-            return (e.dtype.round(e.value[i]) - e.value[i]).abs();
+            let value = self.expected.value[i];
+            return (self.expected.dtype.round(value) - value).abs();
         }
         computed + self.rounding(i)
     }
+}
 
-    /// What the computation and declared weaker intermediates may lose of it before it is stored.
-    fn computed(&self, i: usize) -> f64 {
-        let e = self.expected;
-        let computed = match (self.contract, &e.normwise_error) {
-            (Contract::Normwise, Some(normwise)) => normwise[i],
-            _ => e.error[i],
-        };
-        let declared = match (&e.declared_error, self.weaker) {
-            (Some(declared), true) => declared[i],
-            _ => 0.0,
-        };
-        computed + declared
+/// What the computation and declared weaker intermediates may lose of each element before it is stored.
+fn computed(expected: &ExpectedResult, declaration: &Declaration, weaker: bool) -> Vec<f64> {
+    let computed = match (declaration.contract, &expected.normwise_error) {
+        (Contract::Normwise, Some(normwise)) => normwise,
+        _ => &expected.error,
+    };
+    match (&expected.declared_error, weaker) {
+        (Some(declared), true) => computed.iter().zip(declared).map(|(own, weaker)| own + weaker).collect(),
+        _ => computed.clone(),
     }
 }
 

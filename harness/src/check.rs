@@ -3,9 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use touchstone_kernels::{
-    Backend, BackendError, BackendId, Declaration, Inputs, Outputs, Prepared, Support, tensor,
-};
+use touchstone_kernels::{Backend, BackendError, BackendId, Inputs, Outputs, Prepared, Support, tensor};
 
 use crate::agreement::{Agreement, Element, Failure, judge_by};
 use crate::case::Case;
@@ -66,28 +64,19 @@ pub(crate) fn check_by(
                     )
                 };
             }
-            weigh(safeguards, agreement, case, inputs, expected, &declaration)
+            weigh(agreement, || suspicion_by(safeguards, &case.problem, inputs, expected, &declaration))
         }
     };
     explained(safeguards, outcome, backend.id(), case, inputs, known)
 }
 
 /// What an agreement is worth: a pass is one only where a wrong answer would have failed.
-pub(crate) fn weigh(
-    safeguards: Safeguards,
-    agreement: Agreement,
-    case: &Case,
-    inputs: &Inputs,
-    expected: &Expected,
-    declaration: &Declaration,
-) -> Outcome {
+pub(crate) fn weigh(agreement: Agreement, suspicion: impl FnOnce() -> Option<String>) -> Outcome {
     match Outcome::of(agreement) {
-        Outcome::Passed(figures) => {
-            match suspicion_by(safeguards, &case.problem, inputs, expected, declaration) {
-                Some(why) => Outcome::Suspect { why, figures: Box::new(figures) },
-                None => Outcome::Passed(figures),
-            }
-        }
+        Outcome::Passed(figures) => match suspicion() {
+            Some(why) => Outcome::Suspect { why, figures: Box::new(figures) },
+            None => Outcome::Passed(figures),
+        },
         outcome => outcome,
     }
 }

@@ -2,6 +2,7 @@
 
 mod audits;
 mod entry;
+mod verdicts;
 mod workers;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +13,9 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use touchstone_kernels::{Backend, BackendId, Registry, Support};
 use touchstone_reports::{Record, RowKey, RunWriter, Status, StoreError};
 
-use crate::check::{check, explained};
+use crate::check::explained;
 use crate::known::KnownIssues;
 use crate::machine::Caches;
-use crate::oracle;
 use crate::outcome::Outcome;
 use crate::progress;
 use crate::recording::{Place, Run, Who};
@@ -24,7 +24,10 @@ use crate::suite::SuiteCase;
 use crate::timing::Effort;
 use crate::timing::honesty::AUDITS;
 
-use self::entry::{Entry, Question, State, failed, measure, reference, start};
+use self::entry::{
+    Entry, Question, State, failed, judge_audits, judge_calls, judge_slices, measure, reference,
+};
+use self::verdicts::batch;
 use self::workers::Workers;
 pub use self::workers::device_peaks;
 
@@ -123,17 +126,21 @@ impl Comparison<'_> {
         let mut blunt = 0;
         let mut workers = Workers::with(self.worker_arguments.clone());
         let bar = if self.quiet { ProgressBar::hidden() } else { progress::over_cases(plan.cases.len()) };
-        for (suite, suite_case) in &plan.cases {
+        let is_timed = |case: &SuiteCase| plan.timing && !case.timed.is_empty();
+        let mut cases = plan.cases.as_slice();
+        while let Some((suite, first)) = cases.first() {
             if self.stop.load(Ordering::Relaxed) {
                 compared.stopped = true;
                 break;
             }
-            bar.set_message(suite_case.case.problem.to_string());
-            let rows = if plan.timing && !suite_case.timed.is_empty() {
-                self.time(plan, &crews, suite, suite_case, &mut workers)?
+            bar.set_message(first.case.problem.to_string());
+            let (rows, count) = if is_timed(first) {
+                (self.time(plan, &crews, suite, first, &mut workers)?, 1)
             } else {
-                self.check(plan, &crews, suite, suite_case)?
+                let count = batch(cases, is_timed);
+                (self.check(plan, &crews, &cases[..count])?, count)
             };
+            cases = &cases[count..];
             for row in rows.iter().filter(|row| row.status.needs_attention() && !self.quiet) {
                 // That a case cannot tell is as likely to be the case's fault; a time that is missing is not.
                 let is_blunt = row.status == Status::Suspect && row.cache.is_empty();
@@ -149,53 +156,11 @@ impl Comparison<'_> {
                 }
             }
             compared.records.extend(rows);
-            bar.inc(1);
+            bar.inc(count as u64);
         }
         bar.finish_and_clear();
         compared.stopped |= self.stop.load(Ordering::Relaxed);
         Ok(compared)
-    }
-
-    /// Checks one case on every backend with each thread count, in this process.
-    fn check(
-        &mut self,
-        plan: &Plan,
-        crews: &[Crew],
-        suite: &str,
-        suite_case: &SuiteCase,
-    ) -> Result<Vec<Record>, StoreError> {
-        let case = &suite_case.case;
-        let mut posed = None;
-        let mut naive_rmse = None;
-        let mut records = Vec::new();
-        for crew in crews {
-            let is_last = Some(&crew.threads) == plan.threads.last();
-            let place = Place { suite, case, threads: crew.threads, cache: None, work: None };
-            let is_its_turn = |backend: &dyn Backend| {
-                let own = backend.info().threads;
-                own == crew.threads || (is_last && !plan.threads.contains(&own))
-            };
-            let found = plan.backends.iter().filter_map(|id| crew.registry.find(id.as_str()));
-            let turn = found.filter(|backend| is_its_turn(backend.as_ref()));
-            let backends: Vec<_> = turn.filter(|backend| !self.is_done(place, backend.as_ref())).collect();
-            if backends.is_empty() {
-                continue;
-            }
-            let (inputs, expected) = posed.get_or_insert_with(|| {
-                let inputs = case.inputs();
-                let expected = oracle::expect(&case.problem, &inputs);
-                (inputs, expected)
-            });
-            for backend in backends {
-                let known = self.known;
-                let outcome = crew.work(|| check(backend.as_ref(), case, inputs, expected, known));
-                if backend.id().as_str() == "naive" {
-                    naive_rmse = outcome.figures().map(|figures| figures.rmse);
-                }
-                records.push(self.keep(place, &Who::of(backend.as_ref(), case), &outcome, naive_rmse)?);
-            }
-        }
-        Ok(records)
     }
 
     /// Checks and times one case, in workers.
@@ -240,25 +205,30 @@ impl Comparison<'_> {
                         Err(reason) => State::Done(Outcome::Unsupported { reason }),
                         Ok(copies) => match workers.take(backend.id(), *threads) {
                             Err(error) => State::Done(failed(&error, None)),
-                            Ok(worker) => start(worker, question, copies, &who.declaration, plan.slowest),
+                            Ok(worker) => State::call(worker, case, copies, plan.slowest),
                         },
                     };
-                    if let State::Ready { preparation, .. } = &state {
+                    if let State::Called { preparation, .. } = &state {
                         // Which kernel runs may be known on the device alone.
                         who.declaration.path = preparation.declaration.path.clone();
                     }
                     entries.push(Entry { who, state });
                 }
+                judge_calls(&mut entries, question, plan.slowest);
                 measure(&mut entries, plan, case.seed, self.stop);
                 if self.stop.load(Ordering::Relaxed) {
                     // Slices are missing: the case is measured again when the run is resumed.
                     break;
                 }
                 let reference = reference(plan, &entries);
+                judge_slices(&mut entries, question, &workers.scales, *threads);
                 for entry in &mut entries {
                     self.renew_limits_in_doubt(place, entry, workers);
-                    let limit = |who: &Who, bytes| self.run.limit(place, who, bytes);
-                    let outcome = entry.finish(question, reference.as_ref(), workers, *threads, &limit);
+                    entry.audit(question, &|who, bytes| self.run.limit(place, who, bytes));
+                }
+                judge_audits(&mut entries, question);
+                for entry in &mut entries {
+                    let outcome = entry.finish(question, reference.as_ref(), workers, *threads);
                     let outcome = match (outcome, registry.find(entry.who.id.as_str())) {
                         (outcome, Some(backend)) => explained(
                             Safeguards::ALL,

@@ -85,8 +85,8 @@ pub struct Measurement {
     pub working_set: u64,
     /// Nanoseconds of preparing one copy, if the worker says so.
     pub prepare_ns: Option<u64>,
-    /// Nanoseconds of the first call.
-    pub first_ns: u64,
+    /// Nanoseconds of the first call, if the worker says so.
+    pub first_ns: Option<u64>,
     /// What an audit of it measured.
     pub audit: Audit,
 }

@@ -216,7 +216,7 @@ impl Run {
         record.load_ns = Some(measurement.audit.load_ns);
         record.outputs_ns = Some(measurement.audit.outputs_ns);
         record.audit_ns = Some(measurement.audit.run_ns);
-        record.first_ns = Some(measurement.first_ns);
+        record.first_ns = measurement.first_ns;
         if let Some(device) = &measurement.device {
             record.clock_mhz = device.health.clock_mhz;
             record.temperature_c = device.health.temperature_c;

@@ -24,8 +24,11 @@
 //!   is enough to fail a kernel. With an eighth, cases would count in which seven grossly wrong elements in
 //!   eight are accepted. With a half, a case in which 49 % of them fail would be suspect.
 
+use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
+
 use touchstone_kernels::op::{Attention, Op};
-use touchstone_kernels::{Declaration, Inputs, Problem};
+use touchstone_kernels::{Allocation, Declaration, Inputs, Problem};
 
 use crate::agreement::{Tolerance, is_refused, unravel};
 use crate::oracle::{Expected, ExpectedResult};
@@ -69,6 +72,35 @@ pub(crate) fn suspicion_by(
             }
         })
     })
+}
+
+/// The suspicions about one case, each found once for all backends that promise the same.
+pub(crate) struct Suspicions(Mutex<Vec<(Declaration, Option<String>)>>);
+
+impl Suspicions {
+    pub(crate) fn none_yet() -> Self {
+        Suspicions(Mutex::default())
+    }
+
+    /// [`suspicion`], about a case that is the same in every call.
+    pub(crate) fn about(
+        &self,
+        problem: &Problem,
+        inputs: &Inputs,
+        expected: &Expected,
+        declaration: &Declaration,
+    ) -> Option<String> {
+        // Neither enters a bound.
+        let promise =
+            Declaration { allocation: Allocation::Reused, path: Cow::Borrowed(""), ..declaration.clone() };
+        let found = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = found().iter().find(|(known, _)| *known == promise).map(|(_, why)| why.clone());
+        known.unwrap_or_else(|| {
+            let why = suspicion(problem, inputs, expected, declaration);
+            found().push((promise, why.clone()));
+            why
+        })
+    }
 }
 
 /// Why a result cannot tell right from wrong.
@@ -303,6 +335,21 @@ mod tests {
         expected.results[0].error[1..].fill(1e3);
         let why = suspicion(&case.problem, &inputs, &expected, &Declaration::strict("test"));
         assert!(why.unwrap().starts_with("zeros"));
+    }
+
+    /// Under the normwise contract the row's largest bound must not stand in for one that is undefined.
+    #[test]
+    fn a_bound_that_is_undefined_is_refused_under_every_contract() {
+        let case: Case = "softmax f32 shape=3x5".parse().unwrap();
+        let inputs = case.inputs();
+        let mut expected = oracle::expect(&case.problem, &inputs);
+        for bound in [f64::NAN, f64::INFINITY] {
+            expected.results[0].error[7] = bound;
+            for declaration in [Declaration::strict("test"), Declaration::library("test")] {
+                let why = suspicion(&case.problem, &inputs, &expected, &declaration).unwrap();
+                assert!(why.contains("no bound for out[1, 2]"), "{bound} {declaration:?}: {why}");
+            }
+        }
     }
 
     #[test]

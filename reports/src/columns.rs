@@ -241,7 +241,8 @@ pub const COLUMNS: [Column; 76] = [
         "first_ns",
         Kind::Integer,
         true,
-        "Time of the first call of the prepared problem, in nanoseconds: beside the kernel's own time what a          library builds on first use, and caches and threads that are cold.",
+        "Time of the first call of the prepared problem, in nanoseconds: beside the kernel's own time what a \
+         library builds on first use, and caches and threads that are cold.",
     ),
 ];
 

@@ -19,6 +19,7 @@
 //! | `baseline` | accuracy is what the committed baseline says; what is worse is named |
 //! | `criterion` | what `cargo bench` left is a report too |
 //! | `damage` | a damaged run is refused with the place, and nothing is written |
+//! | `golden` | texts, inputs, expected values and our verdicts stay what they were |
 //! | `formats` | what `--format json` prints is what the schema says |
 //! | `recorded` | the README's tables and pictures are those of the recorded run |
 //! | `scale_out` | shards make the same report as one run; the worked examples work |

@@ -1,14 +1,12 @@
 //! `touchstone selftest --alone`: what each fill and each class of size catches by itself.
 
-use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
-use touchstone_reports::store::write_whole;
-use touchstone_reports::{evidence, markdown};
+use touchstone_reports::evidence;
 
-use super::output::plain;
+use super::output::{markdown_table, plain, renew};
 use super::{Verdict, stop_on_ctrl_c};
 use crate::progress;
 use crate::selftest::{self, Alone, Specimen, Trait};
@@ -47,11 +45,7 @@ pub(super) fn run(
             .context("cannot write the table")?;
     }
     if let Some(document) = document {
-        let named = || document.display().to_string();
-        let text = std::fs::read_to_string(document).with_context(|| format!("cannot read {}", named()))?;
-        let text = markdown::splice(&text, "alone", &as_markdown(&rows))
-            .with_context(|| format!("cannot renew {}", named()))?;
-        write_whole(document, text.as_bytes()).with_context(|| format!("cannot write {}", named()))?;
+        renew(document, &[("alone", markdown_table(HEADER, &rows))])?;
     }
     let alarms: usize = all.values().map(|alone| alone.false_alarms).sum();
     Ok(if alarms > 0 { Verdict::Wrong } else { Verdict::Ok })
@@ -68,13 +62,4 @@ fn cells(((factor, level), alone): (&Trait, &Alone)) -> [String; HEADER.len()] {
         alone.judgements.to_string(),
         alone.false_alarms.to_string(),
     ]
-}
-
-fn as_markdown(rows: &[[String; HEADER.len()]]) -> String {
-    let mut text = format!("\n| {} |\n|---|{}\n", HEADER.join(" | "), "---:|".repeat(HEADER.len() - 1));
-    for row in rows {
-        // Writing to a String does not fail.
-        let _ = writeln!(text, "| {} |", row.join(" | "));
-    }
-    text
 }

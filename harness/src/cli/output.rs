@@ -1,10 +1,12 @@
 //! Records on standard output.
 
 use std::io::{IsTerminal, Write, stdout};
+use std::path::Path;
 
 use anyhow::Context;
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Row, Table, presets};
+use touchstone_reports::store::write_whole;
 use touchstone_reports::{Record, Rivals, export, markdown, table};
 
 /// In which form records are printed.
@@ -30,6 +32,26 @@ pub(super) fn shown(text: &str) -> String {
 pub(super) fn shown_error(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
     text.split('\n').map(shown).collect::<Vec<_>>().join("\n")
+}
+
+/// Puts each content between the markers of its name in a document: all of them, or none where one is missing.
+pub(super) fn renew(document: &Path, parts: &[(&str, String)]) -> anyhow::Result<()> {
+    let named = || document.display().to_string();
+    let mut text = std::fs::read_to_string(document).with_context(|| format!("cannot read {}", named()))?;
+    for (name, content) in parts {
+        text = markdown::splice(&text, name, &format!("\n{content}\n"))
+            .with_context(|| format!("cannot renew {}", named()))?;
+    }
+    write_whole(document, text.as_bytes()).with_context(|| format!("cannot write {}", named()))
+}
+
+/// A table for a document: the first column is text, the others are figures.
+pub(super) fn markdown_table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
+    let mut text = format!("| {} |\n|---|{}\n", header.join(" | "), "---:|".repeat(N - 1));
+    for row in rows {
+        text += &format!("| {} |\n", row.join(" | "));
+    }
+    text
 }
 
 /// Width where standard output is no terminal and `COLUMNS` does not say one.

@@ -12,7 +12,7 @@ use touchstone_reports::{
 };
 
 use super::Verdict;
-use super::output::{Format, print};
+use super::output::{Format, print, renew};
 use crate::criterion;
 
 /// Make tables and pages from records
@@ -117,22 +117,14 @@ fn write_plots(records: &[Record], environment: Option<&Environment>, dir: &Path
 }
 
 /// Renews the tables of a document.
-fn splice(records: &[Record], path: &Path) -> anyhow::Result<()> {
+fn splice(records: &[Record], document: &Path) -> anyhow::Result<()> {
     let summary = Summary::of(records);
-    let mut text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let parts = [
-        ("summary", Some(markdown::summary_of(records, &summary))),
-        ("verdicts", Some(markdown::table(&grid::verdicts(&summary)))),
-        ("speed", grid::mean_speeds(&summary).map(|grid| markdown::table(&grid))),
+    let mut parts = vec![
+        ("summary", markdown::summary_of(records, &summary)),
+        ("verdicts", markdown::table(&grid::verdicts(&summary))),
     ];
-    for (name, content) in parts {
-        if let Some(content) = content {
-            text = markdown::splice(&text, name, &format!("\n{content}\n"))
-                .with_context(|| format!("cannot renew {}", path.display()))?;
-        }
-    }
-    write_whole(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+    parts.extend(grid::mean_speeds(&summary).map(|grid| ("speed", markdown::table(&grid))));
+    renew(document, &parts)
 }
 
 /// Writes the page and the Markdown, each whole or not at all.

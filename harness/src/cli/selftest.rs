@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use regex::Regex;
-use touchstone_reports::store::write_whole;
-use touchstone_reports::{Status, evidence, markdown};
+use touchstone_reports::{Status, evidence};
 
 use super::explore::Exploring;
-use super::output::plain;
+use super::output::{plain, renew};
 use super::select::processors;
 use super::{Verdict, alone, audit, stop_on_ctrl_c};
 use crate::progress;
@@ -65,8 +64,8 @@ pub(super) struct Arguments {
     alone: bool,
     /// Put the counts between the markers `<!-- touchstone:selftest -->` and
     /// `<!-- /touchstone:selftest -->` of this document; with --alone the table between those of
-    /// `touchstone:alone`
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["fault", "audit", "explore"])]
+    /// `touchstone:alone`, with --audit that between those of `touchstone:audit`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["fault", "explore"])]
     splice: Option<PathBuf>,
     /// Only the kernels that cheat the stopwatch. About a minute
     #[arg(long, conflicts_with_all = ["fault", "audit", "explore", "alone", "splice"])]
@@ -108,11 +107,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         variants.clear();
     }
     crate::timing::configure_threads(processors())?;
+    let (out, document) = (arguments.out.as_deref(), arguments.splice.as_deref());
     if arguments.audit {
-        return audit::run(&variants, &cases, arguments.out.as_deref());
+        return audit::run(&variants, &cases, out, document);
     }
     if arguments.alone {
-        let (out, document) = (arguments.out.as_deref(), arguments.splice.as_deref());
         return alone::run(&faults, &variants, &cases, out, document);
     }
     let bar = progress::over_cases(cases.len());
@@ -272,13 +271,8 @@ fn needed(needs: &[Need]) -> String {
 
 /// Renews the counts in a document.
 fn splice(document: &Path, score: &Score, needs: &[Need], cheats: Option<&Cheats>) -> anyhow::Result<()> {
-    let text =
-        std::fs::read_to_string(document).with_context(|| format!("cannot read {}", document.display()))?;
     let cheated = cheats.map(|cheats| format!(" {}", cheated(cheats))).unwrap_or_default();
-    let content = format!("\n{score} {}{cheated}\n", needed(needs));
-    let text = markdown::splice(&text, "selftest", &content)
-        .with_context(|| format!("cannot renew {}", document.display()))?;
-    write_whole(document, text.as_bytes()).with_context(|| format!("cannot write {}", document.display()))
+    renew(document, &[("selftest", format!("{score} {}{cheated}", needed(needs)))])
 }
 
 /// A row for each safeguard and each mistake that gets through without it.

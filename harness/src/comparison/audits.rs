@@ -2,29 +2,27 @@
 
 use std::time::Duration;
 
-use touchstone_kernels::{Allocation, Declaration, Operand};
+use touchstone_kernels::{Allocation, Declaration, Operand, Outputs};
 
-use super::entry::{Entry, Question};
-use crate::agreement::{Failure, judge};
+use super::entry::Question;
+use crate::agreement::{Failure, Figures, judge};
 use crate::oracle::{self, Expected};
+use crate::outcome::Outcome;
+use crate::recording::Who;
 use crate::timing::audit::{Audit, JUDGED, Variants};
-use crate::timing::honesty::{AUDITS, Evidence};
+use crate::timing::honesty::{Evidence, PAUSES};
 use crate::timing::sampler::Subject;
 use crate::timing::{DriverError, Limit, Samples, Worker};
 
 /// An audit, and what its last calls have to give, the last first.
 pub(super) struct SharedAudit {
     plan: AuditPlan,
-    expected: [Option<Expected>; JUDGED],
+    expected: Option<[Expected; JUDGED]>,
 }
 
 impl SharedAudit {
     pub(super) fn draw() -> Self {
-        SharedAudit::of(AuditPlan::draw())
-    }
-
-    fn of(plan: AuditPlan) -> Self {
-        SharedAudit { plan, expected: Default::default() }
+        SharedAudit { plan: AuditPlan::draw(), expected: None }
     }
 }
 
@@ -48,49 +46,69 @@ const MIN_CALLS: usize = 5;
 const SOME_CALLS: u64 = 4;
 
 impl Question<'_> {
-    /// Judges the results of an audit's last calls.
-    fn judge_audit(
-        &mut self,
-        worker: &mut Worker,
-        plan: AuditPlan,
-        declaration: &Declaration,
-    ) -> Result<Option<Failure>, DriverError> {
-        let shared = self.audits.get_mut(self.state).filter(|audit| audit.plan == plan);
-        let mut own = SharedAudit::of(plan);
-        let expected = &mut shared.unwrap_or(&mut own).expected;
-        for (back, expected) in expected.iter_mut().enumerate() {
-            let outputs = worker.outputs(&self.case.problem)?;
-            let expected = expected.get_or_insert_with(|| {
-                // The operands are the case's own, so that no step can fail.
-                let inputs = Variants::after(&self.inputs, plan.seed, plan.calls - back);
-                oracle::expect(&self.case.problem, inputs.as_ref().unwrap_or(&self.inputs))
-            });
-            if let Some(failure) = judge(expected, declaration, &outputs).failure {
-                return Ok(Some(failure.in_another_run(|first| Failure::Stale { first })));
-            }
-        }
-        Ok(None)
+    /// What the n-th last call of an audit has to give, from 0.
+    fn expected_of(&self, plan: AuditPlan, back: usize) -> Expected {
+        // The operands are the case's own, so that no step can fail.
+        let inputs = Variants::after(&self.inputs, plan.seed, plan.calls - back);
+        oracle::expect(&self.case.problem, inputs.as_ref().unwrap_or(&self.inputs))
+    }
+
+    /// Computes what the audit has to give that all backends share.
+    pub(super) fn expect_audit(&mut self) {
+        let Some(SharedAudit { plan, expected: None }) = self.audits.get(self.state) else { return };
+        let expected = std::array::from_fn(|back| self.expected_of(*plan, back));
+        self.audits[self.state].expected = Some(expected);
     }
 }
 
-impl Entry {
+/// The audits of one row.
+#[derive(Default)]
+pub(super) struct Audits {
+    /// What the last calls of each gave, the last first.
+    given: Vec<(AuditPlan, [Outputs; JUDGED])>,
+    /// The audit that nothing speaks against.
+    honest: Option<Audit>,
+    /// What spoke against the last one, or against all.
+    doubt: String,
+    wrong: Option<Failure>,
+}
+
+/// What speaks against a time.
+pub(super) enum Objection {
+    Doubt(String),
+    Wrong(Failure),
+}
+
+impl Objection {
+    /// The outcome of a row whose results were right when they were judged.
+    pub(super) fn against(self, figures: Figures) -> Outcome {
+        let figures = Box::new(figures);
+        match self {
+            Objection::Doubt(why) => Outcome::Suspect { why, figures },
+            Objection::Wrong(why) => Outcome::Failed { why, figures },
+        }
+    }
+}
+
+impl Audits {
     /// Looks for what speaks against the times of a kernel whose results are right.
-    pub(super) fn audit(
-        &self,
-        question: &mut Question,
+    pub(super) fn go(
+        &mut self,
+        question: &Question,
+        who: &Who,
         worker: &mut Worker,
         samples: &Samples,
         limit: Option<Limit>,
-    ) -> Result<Audited, DriverError> {
+    ) -> Result<(), DriverError> {
         let Some(summary) = samples.summary() else {
-            return Ok(Audited::Suspect("no slice was measured".into()));
+            self.doubt = "no slice was measured".into();
+            return Ok(());
         };
-        let steady_ns = (summary.median as f64).max(1.0);
         let evidence = Evidence {
-            steady_ns,
-            waits: self.who.info.threads > 1 || !self.who.info.is_on_cpu(),
+            steady_ns: (summary.median as f64).max(1.0),
+            waits: who.info.threads > 1 || !who.info.is_on_cpu(),
             loaded: question.inputs.data().map(|(_, tensor)| tensor.bytes().len() as u64).sum(),
-            allocated: match self.who.declaration.allocation {
+            allocated: match who.declaration.allocation {
                 Allocation::PerCall => question.case.problem.results().iter().map(Operand::bytes).sum(),
                 Allocation::Reused => 0,
             },
@@ -98,40 +116,64 @@ impl Entry {
             // On a processor the clock is ours, and a worker whose threads look out for work answers late.
             clock_share: samples
                 .clock_share
-                .filter(|_| !self.who.info.is_on_cpu())
+                .filter(|_| !who.info.is_on_cpu())
                 .map(|share| f64::from(share) / 1000.0),
             rest: rest(worker, samples.iterations)?,
         };
         if let Some(why) = evidence.suspicion() {
-            return Ok(Audited::Suspect(why));
+            self.doubt = why;
+            return Ok(());
         }
         let mut plan = question.audits.get(question.state).map_or_else(AuditPlan::draw, |audit| audit.plan);
-        let mut doubt = None;
-        for _ in 0..AUDITS {
+        for pause in std::iter::once(Duration::ZERO).chain(PAUSES) {
+            std::thread::sleep(pause);
             let audit = worker.audit(plan.calls, plan.seed)?;
-            if let Some(why) = question.judge_audit(worker, plan, &self.who.declaration)? {
-                return Ok(Audited::Wrong(why));
-            }
-            doubt = evidence.against(&audit);
-            if doubt.is_none() {
-                return Ok(Audited::Honest(audit));
+            let mut outputs = || worker.outputs(&question.case.problem);
+            self.given.push((plan, [outputs()?, outputs()?]));
+            match evidence.against(&audit) {
+                None => {
+                    self.honest = Some(audit);
+                    return Ok(());
+                }
+                Some(why) => self.doubt = why,
             }
             plan = AuditPlan::draw();
         }
-        Ok(Audited::Suspect(doubt.unwrap_or_default()))
+        Ok(())
+    }
+
+    pub(super) fn are_any(&self) -> bool {
+        !self.given.is_empty()
+    }
+
+    /// Judges what the audits gave.
+    pub(super) fn judge(&mut self, question: &Question, declaration: &Declaration) {
+        let shared = question.audits.get(question.state);
+        self.wrong = std::mem::take(&mut self.given).into_iter().find_map(|(plan, outputs)| {
+            outputs.iter().enumerate().find_map(|(back, outputs)| {
+                let shared = shared.filter(|shared| shared.plan == plan);
+                let failure = match shared.and_then(|shared| shared.expected.as_ref()) {
+                    Some(expected) => judge(&expected[back], declaration, outputs).failure,
+                    None => judge(&question.expected_of(plan, back), declaration, outputs).failure,
+                };
+                failure.map(|failure| failure.in_another_run(|first| Failure::Stale { first }))
+            })
+        });
+    }
+
+    /// The audit that stands beside the time, or why there is no time.
+    pub(super) fn verdict(self) -> Result<Audit, Objection> {
+        match (self.wrong, self.honest) {
+            (Some(wrong), _) => Err(Objection::Wrong(wrong)),
+            (None, Some(audit)) => Ok(audit),
+            (None, None) => Err(Objection::Doubt(self.doubt)),
+        }
     }
 }
 
 /// The lower end of the interval of the share of the roofline.
 pub(super) fn least_share(limit: &Limit, samples: &Samples) -> f64 {
     limit.share(samples.slowest_median().unwrap_or(f64::INFINITY).max(1.0))
-}
-
-/// What an audit came to.
-pub(super) enum Audited {
-    Honest(Audit),
-    Suspect(String),
-    Wrong(Failure),
 }
 
 /// Nanoseconds by which a worker is longer at work after a slice than after one call: the least of some

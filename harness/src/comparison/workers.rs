@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use touchstone_kernels::{BackendId, DevicePeaks, Registry};
@@ -21,46 +22,35 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Default)]
 pub(super) struct Workers {
     timed: HashMap<(BackendId, usize), Box<Worker>>,
-    /// Those whose memory is measured.
-    weighed: HashMap<(BackendId, usize), Box<Worker>>,
+    /// Others, whose memory is measured.
+    pub(super) scales: Scales,
     /// What they get on their command line besides.
-    arguments: Vec<String>,
+    arguments: Arguments,
+}
+
+/// What workers get on their command line besides backend and threads.
+type Arguments = Arc<[String]>;
+
+/// Workers that measure memory, several at once.
+#[derive(Default)]
+pub(super) struct Scales {
+    workers: Mutex<HashMap<(BackendId, usize), Box<Worker>>>,
+    arguments: Arguments,
 }
 
 impl Workers {
     /// Workers that get these arguments besides backend and threads.
     pub(super) fn with(arguments: Vec<String>) -> Self {
-        Workers { arguments, ..Workers::default() }
+        let arguments = Arguments::from(arguments);
+        let scales = Scales { arguments: Arc::clone(&arguments), ..Scales::default() };
+        Workers { scales, arguments, ..Workers::default() }
     }
 
     pub(super) fn take(&mut self, backend: &BackendId, threads: usize) -> Result<Box<Worker>, DriverError> {
         match self.timed.remove(&(backend.clone(), threads)) {
             Some(worker) => Ok(worker),
-            None => self.start(backend, threads, &[]),
+            None => start(backend, threads, &self.arguments, &[]),
         }
-    }
-
-    fn start(
-        &self,
-        backend: &BackendId,
-        threads: usize,
-        env: &[(&str, &str)],
-    ) -> Result<Box<Worker>, DriverError> {
-        // The worker is this program, whoever has built it around the harness. Linux's own link to it
-        // still leads there when a build has meanwhile replaced the file.
-        let link = PathBuf::from("/proc/self/exe");
-        let exe = if link.exists() { link } else { std::env::current_exe().unwrap_or(link) };
-        let args =
-            ["worker", "--backend", backend.as_str(), "--threads", &threads.to_string()].map(String::from);
-        let args = args.into_iter().chain(self.arguments.iter().cloned());
-        let mut launch = Launch::new(exe, args, threads);
-        launch.timeout = PATIENCE;
-        launch.env = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        let mut worker = Worker::spawn(&launch)?;
-        if let Some(sensors) = sensors_of(backend) {
-            worker.watch(sensors);
-        }
-        Ok(Box::new(worker))
     }
 
     /// Keeps a worker that still answers.
@@ -77,22 +67,48 @@ impl Workers {
         backend: &BackendId,
         threads: usize,
     ) -> Result<Option<DevicePeaks>, DriverError> {
-        match self.start(backend, threads, &[])?.request(&Request::Peaks)? {
+        match start(backend, threads, &self.arguments, &[])?.request(&Request::Peaks)? {
             Response::Peaks(peaks) => Ok(Some(peaks)),
             _ => Ok(None),
         }
     }
+}
 
+impl Scales {
     /// The memory that one call needs beyond its operands and results, from a worker of its own: a
     /// figure beside the time, without which the row is complete.
-    pub(super) fn extra_memory(&mut self, backend: &BackendId, threads: usize, case: &Case) -> Option<u64> {
+    pub(super) fn extra_memory(&self, backend: &BackendId, threads: usize, case: &Case) -> Option<u64> {
         let key = (backend.clone(), threads);
-        let kept = self.weighed.remove(&key).map(Ok);
-        let mut worker = kept.unwrap_or_else(|| self.start(backend, threads, &RETURNING)).ok()?;
+        let workers = || self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = workers().remove(&key).map(Ok);
+        let mut worker = kept.unwrap_or_else(|| start(backend, threads, &self.arguments, &RETURNING)).ok()?;
         let extra = worker.extra_memory(case).ok()?;
-        self.weighed.insert(key, worker);
+        workers().insert(key, worker);
         extra
     }
+}
+
+/// Starts a worker.
+fn start(
+    backend: &BackendId,
+    threads: usize,
+    arguments: &[String],
+    env: &[(&str, &str)],
+) -> Result<Box<Worker>, DriverError> {
+    // The worker is this program, whoever has built it around the harness. Linux's own link to it
+    // still leads there when a build has meanwhile replaced the file.
+    let link = PathBuf::from("/proc/self/exe");
+    let exe = if link.exists() { link } else { std::env::current_exe().unwrap_or(link) };
+    let args = ["worker", "--backend", backend.as_str(), "--threads", &threads.to_string()].map(String::from);
+    let args = args.into_iter().chain(arguments.iter().cloned());
+    let mut launch = Launch::new(exe, args, threads);
+    launch.timeout = PATIENCE;
+    launch.env = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+    let mut worker = Worker::spawn(&launch)?;
+    if let Some(sensors) = sensors_of(backend) {
+        worker.watch(sensors);
+    }
+    Ok(Box::new(worker))
 }
 
 /// The rates of each device that one of `backends` runs on, by the name of the device: the best of

@@ -64,7 +64,10 @@ impl Rows {
 
     /// The row of element `i`.
     pub fn of(self, i: usize) -> usize {
-        i / (self.len * self.inner) * self.inner + i % self.inner
+        match self.inner {
+            1 => i / self.len,
+            inner => i / (self.len * inner) * inner + i % inner,
+        }
     }
 }
 

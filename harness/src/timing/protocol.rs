@@ -29,10 +29,10 @@
 //! ## Requests and their replies
 //! | request | reply | meaning |
 //! |---|---|---|
-//! | `prepare <entries> <case>` | `prepared …` | Builds the inputs of the case from its text alone and prepares `entries` copies of the problem that share no memory: 1 for a hot cache, more for a cold one. Replaces what was prepared before. Runs the problem at least once, so that no first-time cost is left. |
+//! | `prepare <entries> <case>` | `prepared …` | Builds the inputs of the case from its text alone and prepares `entries` copies of the problem that share no memory: 1 for a hot cache, more for a cold one. Replaces what was prepared before. Runs the problem at least once, so that no first-time cost is left: `first`, which may be missing, is what the very first call and its sync took. |
 //! | | `unsupported <reason>` | The backend does not compute exactly this problem, or has not the memory for it. |
 //! | `run <untimed> <timed>` | `ran <ns> waited=<ns>` | Runs `untimed` iterations and a sync, then takes the time of [`timed` iterations, one sync] in integer nanoseconds of a monotonic clock, or of the device's own where `prepared` has said `clock=device`. Each iteration takes the next entry in rotation, across requests too. `waited`, which may be missing, is the host's time in that last sync: next to none means that the device has been waiting for the host. |
-//! | `audit <calls> <seed>` | `audited run=<ns> plain_run=<ns> plain_steady=<ns> load=<ns> copy=<ns> outputs=<ns> again=<ns>` | Times `calls` single runs, each on inputs that were loaded just before and differ from the last ones in one element ([`audit`](super::audit)). The results of the last two calls can then be had by `outputs`, the last first. |
+//! | `audit <calls> <seed>` | `audited run=<ns> plain_run=<ns> plain_steady=<ns> load=<ns> copy=<ns> outputs=<ns> again=<ns> results=<ns> page=<ns>` | Times `calls` single runs, each on inputs that were loaded just before and differ from the last ones in one element ([`audit`](super::audit)). The results of the last two calls can then be had by `outputs`, the last first. |
 //! | `outputs <path>` | `wrote <tensors>` | Writes the results of the last iteration to a new safetensors file at `path`, named as the problem names its results. |
 //! | `release` | `released` | Frees what was prepared. |
 //! | `memory <case>` | `memory <bytes>` | Frees what was prepared, and measures what one call needs beyond its operands and results. |
@@ -188,6 +188,8 @@ pub struct Preparation {
     pub clock: Clock,
     /// Nanoseconds of preparing one copy, if the worker says so.
     pub prepare_ns: Option<u64>,
+    /// Nanoseconds of the first call and its sync, if the worker says so.
+    pub first_ns: Option<u64>,
 }
 
 /// A line that is not of this protocol.
@@ -413,6 +415,9 @@ impl fmt::Display for Preparation {
         if let Some(ns) = self.prepare_ns {
             write!(f, "prepare={ns} ")?;
         }
+        if let Some(ns) = self.first_ns {
+            write!(f, "first={ns} ")?;
+        }
         write!(f, "contract={contract} ")?;
         write!(f, "probabilities={probabilities} tables={tables} moments={moments} ")?;
         write!(f, "flushes_subnormals={flushes_subnormals} allocation={allocation} path={}", Value(path))
@@ -438,6 +443,7 @@ impl FromStr for Preparation {
             },
             clock: fields.optional("clock")?.unwrap_or(Clock::Wall),
             prepare_ns: fields.optional("prepare")?,
+            first_ns: fields.optional("first")?,
         })
     }
 }

@@ -272,6 +272,11 @@ const WAIT_ALLOWANCE: f64 = 0.05;
 /// the resolution of the clock.
 const CALIBRATION_STEP: u64 = 64;
 
+/// The slices by which it is decided whether another round is worth its time: with less than a quarter of them
+/// undisturbed, as many more would not make [`enough_clean`]. A choice. With half as many, a single slice
+/// decides; with twice as many, the end of a busy moment is noticed later.
+const LAST_SLICES: usize = 10;
+
 /// Slices of about the target's length in calibration.
 const CALIBRATIONS: usize = 4;
 
@@ -393,7 +398,14 @@ impl<'a, S: Subject> Track<'a, S> {
     }
 
     fn lacks(&self) -> bool {
-        self.failure.is_none() && self.clean() < self.wanted
+        self.failure.is_none() && self.clean() < self.wanted && self.is_worthwhile()
+    }
+
+    /// Whether further rounds can make up for what was lost: not while nearly all of the last slices are
+    /// disturbed, for then disturbance is the state of the machine.
+    fn is_worthwhile(&self) -> bool {
+        let last = &self.slices[self.slices.len().saturating_sub(LAST_SLICES)..];
+        4 * last.iter().filter(|slice| slice.clean).count() >= last.len()
     }
 
     fn clean(&self) -> usize {

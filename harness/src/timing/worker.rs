@@ -173,6 +173,7 @@ fn answer(
                 declaration,
                 clock: ready.clock(),
                 prepare_ns: Some(ready.prepare_ns),
+                first_ns: Some(ready.first_ns),
             }))
         }
         Request::Run { untimed, timed } => {
@@ -235,6 +236,8 @@ struct Rotation {
     handed_out: Vec<Outputs>,
     /// Time of preparing the first copy.
     prepare_ns: u64,
+    /// Time of the first call of the first copy, and its sync.
+    first_ns: u64,
     /// The clock of the device's queue, if it has one.
     stopwatch: Option<Box<dyn Stopwatch>>,
     next: usize,
@@ -282,16 +285,17 @@ impl Rotation {
             audited: None,
             handed_out: Vec::new(),
             prepare_ns,
+            first_ns: 0,
             stopwatch,
             next: 0,
             last: None,
         };
         let start = Instant::now();
-        for _ in 0..entries {
+        rotation.step()?;
+        rotation.last()?.sync()?;
+        rotation.first_ns = start.elapsed().as_nanos() as u64;
+        while rotation.next != 0 && start.elapsed() <= FIRST_RUNS {
             rotation.step()?;
-            if start.elapsed() > FIRST_RUNS {
-                break;
-            }
         }
         rotation.last()?.sync()?;
         Ok(rotation)

@@ -47,11 +47,10 @@ fn rate() -> impl Strategy<Value = f64> {
 
 fn responses() -> impl Strategy<Value = Response> {
     prop_oneof![
-        (any::<usize>(), any::<u64>(), declarations(), select(Clock::ALL), any::<Option<u64>>()).prop_map(
-            |(entries, bytes, declaration, clock, prepare_ns)| {
-                Response::Prepared(Preparation { entries, bytes, declaration, clock, prepare_ns })
-            }
-        ),
+        (any::<usize>(), any::<u64>(), declarations(), select(Clock::ALL), any::<[Option<u64>; 2]>())
+            .prop_map(|(entries, bytes, declaration, clock, [prepare_ns, first_ns])| {
+                Response::Prepared(Preparation { entries, bytes, declaration, clock, prepare_ns, first_ns })
+            }),
         any::<[u64; 9]>().prop_map(|ns| {
             Response::Audited(Audit {
                 run_ns: ns[0],

@@ -43,11 +43,17 @@ impl Backend for Copying {
             let x = inputs.slice::<f32>("x")?;
             assert!(x.len() != 13, "thirteen elements");
             outputs.slice_mut::<f32>("out")?.copy_from_slice(x);
-            runs.fetch_add(1, Ordering::Relaxed);
+            if runs.fetch_add(1, Ordering::Relaxed) == 0 && x.len() == SLOW_AT_FIRST {
+                std::thread::sleep(FIRST_CALL);
+            }
             Ok(())
         })))
     }
 }
+
+/// Elements of a problem whose first call builds something, as a library does, and how long that takes.
+const SLOW_AT_FIRST: usize = 11;
+const FIRST_CALL: Duration = Duration::from_millis(20);
 
 /// A worker on a thread, and the driver's ends of its pipes.
 struct Conversation {
@@ -101,6 +107,15 @@ impl Conversation {
     fn runs(&self) -> usize {
         self.runs.swap(0, Ordering::Relaxed)
     }
+}
+
+#[test]
+fn the_first_call_is_the_very_first() {
+    let mut worker = Conversation::start();
+    let case: Case = format!("softmax f32 shape={SLOW_AT_FIRST}").parse().unwrap();
+    let Response::Prepared(ready) = worker.say(&format!("prepare 2 {case}")) else { panic!() };
+    assert!(ready.first_ns.unwrap() >= FIRST_CALL.as_nanos() as u64);
+    assert_eq!(worker.runs(), 2, "each copy has run once");
 }
 
 #[test]

@@ -1,0 +1,133 @@
+//! Verdicts without times, in this process.
+//!
+//! Kernels of one thread are checked on several cases at once. Kernels of more threads have the machine for
+//! themselves: what is parallel in two of them at once would mix in one pool.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use touchstone_kernels::{Backend, Inputs};
+use touchstone_reports::{Record, StoreError};
+
+use super::{Comparison, Crew, Plan};
+use crate::check::check;
+use crate::explore::on_threads;
+use crate::known::KnownIssues;
+use crate::machine::memory;
+use crate::oracle::{self, Expected};
+use crate::outcome::Outcome;
+use crate::recording::{Place, Who};
+use crate::suite::SuiteCase;
+
+/// Cases of a batch. A choice: with a quarter, threads wait for each other at the end of each batch more often;
+/// with four times, a run that dies loses more rows.
+const BATCH: usize = 16;
+
+/// The part of the machine's memory that the cases of a batch may take together: each is posed once for all
+/// backends, and kernels copy.
+const SHARE_OF_MEMORY: f64 = 1.0 / 16.0;
+
+/// How many of `cases` are checked together, from the first on: those before the first that is timed, as far as
+/// memory goes, and at least one.
+pub(super) fn batch(cases: &[(String, SuiteCase)], is_timed: impl Fn(&SuiteCase) -> bool) -> usize {
+    let most = memory().map_or(0.0, |bytes| bytes as f64 * SHARE_OF_MEMORY);
+    let mut taken = 0.0;
+    let fits = cases.iter().take(BATCH).take_while(|(_, case)| {
+        taken += case.case.memory();
+        !is_timed(case) && taken <= most
+    });
+    fits.count().max(1)
+}
+
+/// A case that is posed when a backend first asks for it.
+struct Question<'a> {
+    place: Place<'a>,
+    posed: OnceLock<(Inputs, Expected)>,
+    /// In the order of crews and backends.
+    verdicts: Mutex<Vec<(usize, Who, Outcome)>>,
+    /// Whether a crew was stopped before it came to it.
+    left_out: bool,
+}
+
+impl Comparison<'_> {
+    /// Checks a batch on every backend with each thread count. Rows of a case that was not finished are not
+    /// kept.
+    pub(super) fn check(
+        &mut self,
+        plan: &Plan,
+        crews: &[Crew],
+        cases: &[(String, SuiteCase)],
+    ) -> Result<Vec<Record>, StoreError> {
+        let mut questions: Vec<Question> = cases
+            .iter()
+            .map(|(suite, SuiteCase { case, .. })| Question {
+                place: Place { suite, case, threads: 1, cache: None, work: None },
+                posed: OnceLock::new(),
+                verdicts: Mutex::default(),
+                left_out: false,
+            })
+            .collect();
+        for crew in crews {
+            let wanted: Vec<Vec<&Arc<dyn Backend>>> =
+                questions.iter().map(|question| self.wanted(plan, crew, question.place)).collect();
+            let answered: Vec<OnceLock<()>> = vec![OnceLock::new(); questions.len()];
+            let ask = |n: usize| {
+                questions[n].ask(&wanted[n], crew.threads, self.known);
+                // It was not set before: each is asked once.
+                let _ = answered[n].set(());
+            };
+            if crew.threads == 1 {
+                on_threads(rayon::current_num_threads(), questions.len() as u64, self.stop, &|n| {
+                    ask(n as usize);
+                });
+            } else {
+                let is_stopped = || self.stop.load(Ordering::Relaxed);
+                (0..questions.len()).take_while(|_| !is_stopped()).for_each(|n| crew.work(|| ask(n)));
+            }
+            for (question, answered) in questions.iter_mut().zip(answered) {
+                question.left_out |= answered.get().is_none();
+            }
+        }
+        let mut records = Vec::new();
+        for Question { place, verdicts, left_out, .. } in questions {
+            let mut naive_rmse = None;
+            let verdicts = verdicts.into_inner().unwrap_or_else(PoisonError::into_inner);
+            for (threads, who, outcome) in verdicts.into_iter().filter(|_| !left_out) {
+                if who.id.as_str() == "naive" {
+                    naive_rmse = outcome.figures().map(|figures| figures.rmse);
+                }
+                records.push(self.keep(Place { threads, ..place }, &who, &outcome, naive_rmse)?);
+            }
+        }
+        Ok(records)
+    }
+
+    /// The backends that are still to be checked on a case with the crew's thread count. Those that have one of
+    /// their own, whatever is asked for, are with the last crew.
+    fn wanted<'a>(&self, plan: &Plan, crew: &'a Crew, place: Place) -> Vec<&'a Arc<dyn Backend>> {
+        let is_last = Some(&crew.threads) == plan.threads.last();
+        let is_its_turn = |backend: &dyn Backend| {
+            let own = backend.info().threads;
+            own == crew.threads || (is_last && !plan.threads.contains(&own))
+        };
+        let found = plan.backends.iter().filter_map(|id| crew.registry.find(id.as_str()));
+        let turn = found.filter(|backend| is_its_turn(backend.as_ref()));
+        turn.filter(|backend| !self.is_done(place, backend.as_ref())).collect()
+    }
+}
+
+impl Question<'_> {
+    fn ask(&self, backends: &[&Arc<dyn Backend>], threads: usize, known: &KnownIssues) {
+        for backend in backends {
+            let case = self.place.case;
+            let (inputs, expected) = self.posed.get_or_init(|| {
+                let inputs = case.inputs();
+                let expected = oracle::expect(&case.problem, &inputs);
+                (inputs, expected)
+            });
+            let outcome = check(backend.as_ref(), case, inputs, expected, known);
+            let verdict = (threads, Who::of(backend.as_ref(), case), outcome);
+            self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).push(verdict);
+        }
+    }
+}
