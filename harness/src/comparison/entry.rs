@@ -89,9 +89,10 @@ pub(super) struct Timed {
     pub(super) audits: Audits,
 }
 
-/// What a library may need for what it builds on first use. A first call that is longer than this and a call
-/// that is too slow to be timed together is too slow. A choice: with half, a device that compiles a kernel
-/// for two seconds is not timed; with twice, kernels that take some seconds are called once more to be sure.
+/// What a library may need, in a first call, for what it builds on first use. Where a first call was longer than
+/// the slowest that is timed, a second one decides; where it was longer by more than this, the kernel is too slow
+/// without one. A choice: with half, a device that compiles for two seconds is not timed; with twice, more kernels
+/// that take seconds are called a second time.
 const FIRST_USE: Duration = Duration::from_secs(2);
 
 impl State {

@@ -131,3 +131,25 @@ impl Question<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn posed(text: &str) -> (String, SuiteCase) {
+        ("test".into(), SuiteCase { case: text.parse().unwrap(), timed: Vec::new() })
+    }
+
+    #[test]
+    fn a_batch_ends_before_a_timed_case_and_where_memory_does() {
+        let small = || posed("relu f32 shape=4");
+        let large = || posed("relu f32 shape=1000000x100000");
+        let is_timed = |case: &SuiteCase| case.case.problem.name() == "softmax";
+        let many: Vec<_> = std::iter::repeat_with(small).take(3 * BATCH).collect();
+        assert_eq!(batch(&many, is_timed), BATCH);
+        assert_eq!(batch(&many[..3], is_timed), 3);
+        assert_eq!(batch(&[small(), small(), posed("softmax f32 shape=4")], is_timed), 2);
+        assert_eq!(batch(&[small(), large(), small()], is_timed), 1);
+        assert_eq!(batch(&[large(), small()], is_timed), 1, "it has to be checked some time");
+    }
+}
