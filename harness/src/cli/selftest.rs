@@ -245,8 +245,10 @@ fn print(score: &Score, needs: &[Need], cheats: Option<&Cheats>) -> anyhow::Resu
 }
 
 fn cheated(cheats: &Cheats) -> String {
+    let left_out: String = cheats.left_out.iter().map(|why| format!(" Left out here: {why}.")).collect();
     format!(
-        "{} of {} kernels that cheat the stopwatch got no time; {} false alarms on the honest one beside them.",
+        "{} of {} kernels that cheat the stopwatch got no time; {} false alarms on the honest one beside \
+         them.{left_out}",
         cheats.count(),
         cheats.caught.len(),
         cheats.false_alarms.len()

@@ -3,7 +3,7 @@
 //! Kernels of one thread are checked on several cases at once. Kernels of more threads have the machine for
 //! themselves: what is parallel in two of them at once would mix in one pool.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use touchstone_kernels::{Backend, Inputs};
@@ -40,9 +40,10 @@ pub(super) fn batch(cases: &[(String, SuiteCase)], is_timed: impl Fn(&SuiteCase)
 }
 
 /// A case that is posed when a backend first asks for it.
-struct Question<'a> {
+struct Posed<'a> {
     place: Place<'a>,
-    posed: OnceLock<(Inputs, Expected)>,
+    /// Its inputs, and what they ask for.
+    inputs: OnceLock<(Inputs, Expected)>,
     /// In the order of crews and backends.
     verdicts: Mutex<Vec<(usize, Who, Outcome)>>,
     /// Whether a crew was stopped before it came to it.
@@ -58,38 +59,37 @@ impl Comparison<'_> {
         crews: &[Crew],
         cases: &[(String, SuiteCase)],
     ) -> Result<Vec<Record>, StoreError> {
-        let mut questions: Vec<Question> = cases
+        let mut all: Vec<Posed> = cases
             .iter()
-            .map(|(suite, SuiteCase { case, .. })| Question {
+            .map(|(suite, SuiteCase { case, .. })| Posed {
                 place: Place { suite, case, threads: 1, cache: None, work: None },
-                posed: OnceLock::new(),
+                inputs: OnceLock::new(),
                 verdicts: Mutex::default(),
                 left_out: false,
             })
             .collect();
         for crew in crews {
             let wanted: Vec<Vec<&Arc<dyn Backend>>> =
-                questions.iter().map(|question| self.wanted(plan, crew, question.place)).collect();
-            let answered: Vec<OnceLock<()>> = vec![OnceLock::new(); questions.len()];
+                all.iter().map(|posed| self.wanted(plan, crew, posed.place)).collect();
+            let answered: Vec<AtomicBool> = all.iter().map(|_| AtomicBool::new(false)).collect();
             let ask = |n: usize| {
-                questions[n].ask(&wanted[n], crew.threads, self.known);
-                // It was not set before: each is asked once.
-                let _ = answered[n].set(());
+                all[n].ask(&wanted[n], crew.threads, self.known);
+                answered[n].store(true, Ordering::Relaxed);
             };
             if crew.threads == 1 {
-                on_threads(rayon::current_num_threads(), questions.len() as u64, self.stop, &|n| {
+                on_threads(rayon::current_num_threads(), all.len() as u64, self.stop, &|n| {
                     ask(n as usize);
                 });
             } else {
                 let is_stopped = || self.stop.load(Ordering::Relaxed);
-                (0..questions.len()).take_while(|_| !is_stopped()).for_each(|n| crew.work(|| ask(n)));
+                (0..all.len()).take_while(|_| !is_stopped()).for_each(|n| crew.work(|| ask(n)));
             }
-            for (question, answered) in questions.iter_mut().zip(answered) {
-                question.left_out |= answered.get().is_none();
+            for (posed, answered) in all.iter_mut().zip(answered) {
+                posed.left_out |= !answered.into_inner();
             }
         }
         let mut records = Vec::new();
-        for Question { place, verdicts, left_out, .. } in questions {
+        for Posed { place, verdicts, left_out, .. } in all {
             let mut naive_rmse = None;
             let verdicts = verdicts.into_inner().unwrap_or_else(PoisonError::into_inner);
             for (threads, who, outcome) in verdicts.into_iter().filter(|_| !left_out) {
@@ -116,11 +116,11 @@ impl Comparison<'_> {
     }
 }
 
-impl Question<'_> {
+impl Posed<'_> {
     fn ask(&self, backends: &[&Arc<dyn Backend>], threads: usize, known: &KnownIssues) {
         for backend in backends {
             let case = self.place.case;
-            let (inputs, expected) = self.posed.get_or_init(|| {
+            let (inputs, expected) = self.inputs.get_or_init(|| {
                 let inputs = case.inputs();
                 let expected = oracle::expect(&case.problem, &inputs);
                 (inputs, expected)

@@ -35,9 +35,11 @@ pub(super) struct SumError {
 impl SumError {
     /// The sum of weights whose exponents are off by their errors.
     pub(super) fn of(weights: impl Iterator<Item = Weight> + Clone) -> Self {
+        // What is undefined stays so, and refuses: `max` would take 0.
+        let not_negative = |x: f64| if x.is_nan() { x } else { x.max(0.0) };
         SumError {
-            above: log_sum_exp(weights.clone().map(|w| w.log + w.error)).max(0.0),
-            below: (-log_sum_exp(weights.map(|w| w.log - w.error))).max(0.0),
+            above: not_negative(log_sum_exp(weights.clone().map(|w| w.log + w.error))),
+            below: not_negative(-log_sum_exp(weights.map(|w| w.log - w.error))),
         }
     }
 
@@ -68,6 +70,13 @@ mod tests {
         assert!((change(-1.0, 1e-9) / ((-1f64).exp() * 1e-9) - 1.0).abs() < 1e-8);
         assert!((change(-1.0, -1e-9) / ((-1f64).exp() * -1e-9) - 1.0).abs() < 1e-8);
         assert_eq!(change(0.0, 1e30), f64::INFINITY);
+    }
+
+    #[test]
+    fn an_error_that_is_undefined_leaves_that_of_the_sum_undefined() {
+        let weights = [(-1.0, 1e-7), (-0.5, f64::NAN)].map(|(log, error)| Weight { log, error });
+        let error = SumError::of(weights.into_iter());
+        assert!(error.above.is_nan() && error.below.is_nan(), "{error:?}");
     }
 
     #[test]
