@@ -209,7 +209,7 @@ pub(super) fn judge_slices(entries: &mut [Entry], question: &Question, scales: &
         match question.ask(&mut timed.worker, who) {
             Err(error) => *state = State::Done(failed(&error, None)),
             Ok(outcome) => {
-                // One copy is what a hot row has; it stands for the cold one too.
+                // Measured for hot rows, which have one copy; cold rows show none.
                 if timed.preparation.entries == 1 && who.info.is_on_cpu() {
                     timed.extra_memory = scales.extra_memory(&who.id, threads, question.case);
                 }

@@ -95,8 +95,8 @@ fn start(
     arguments: &[String],
     env: &[(&str, &str)],
 ) -> Result<Box<Worker>, DriverError> {
-    // The worker is this program, whoever has built it around the harness. Linux's own link to it
-    // still leads there when a build has meanwhile replaced the file.
+    // The worker runs the same program as this process. On Linux, /proc/self/exe names it even
+    // after a build has replaced the file.
     let link = PathBuf::from("/proc/self/exe");
     let exe = if link.exists() { link } else { std::env::current_exe().unwrap_or(link) };
     let args = ["worker", "--backend", backend.as_str(), "--threads", &threads.to_string()].map(String::from);
