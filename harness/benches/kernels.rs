@@ -26,7 +26,8 @@ use touchstone_harness::oracle::{self, Expected};
 use touchstone_harness::recording::Run;
 use touchstone_harness::suite::Suite;
 use touchstone_harness::{Case, Outcome, check};
-use touchstone_kernels::{Backend, Family, Inputs, Prepared, Registry, Support};
+use touchstone_kernels::op::Unit;
+use touchstone_kernels::{Backend, Inputs, Prepared, Registry, Support};
 
 /// The suite whose timed cases are benchmarked.
 const SUITE: &str = "standard";
@@ -159,9 +160,9 @@ impl Posed {
             eprintln!("skipped {id}/{problem}: more than {MOST_NAIVE_FLOPS} FLOPs");
             return false;
         }
-        group.throughput(match problem.family() {
-            Family::Attention => Throughput::Elements(work.flops),
-            _ => Throughput::BytesDecimal(work.bytes),
+        group.throughput(match problem.family().unit {
+            Unit::Flop => Throughput::Elements(work.flops),
+            Unit::Byte => Throughput::BytesDecimal(work.bytes),
         });
         // Prepared when the filter has let it through, and kept between samples.
         let mut running: Option<Box<dyn Prepared>> = None;

@@ -15,8 +15,8 @@ use touchstone_harness::known::KnownIssues;
 use touchstone_harness::oracle;
 use touchstone_harness::outcome::Outcome;
 use touchstone_harness::suite::Suite;
-use touchstone_kernels::Op;
 use touchstone_kernels::naive::Naive;
+use touchstone_kernels::op;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("expected the path of the file to be written")?;
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
          description = \"every pair of choices\"\n",
     );
     let mut count = 0;
-    for op in Op::names() {
+    for op in op::names() {
         let closing = Coverage::closing(op, &cases, &is_sharp);
         eprintln!("{op}: {} cases", closing.len());
         if closing.is_empty() {

@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use touchstone_kernels::host::HostPrepared;
 use touchstone_kernels::op::Softmax;
 use touchstone_kernels::{
-    Backend, BackendError, BackendId, BackendInfo, DType, Declaration, Inputs, Op, Outputs, Prepared,
-    Problem, Registry, Support,
+    Backend, BackendError, BackendId, BackendInfo, DType, Declaration, Inputs, Outputs, Prepared, Problem,
+    Registry, Support,
 };
 
 /// Three passes over a row in one thread: the maximum, the exponentials with their sum, the
@@ -40,12 +40,12 @@ impl Backend for Mine {
     /// Whatever is not exactly this kernel's semantics is declined, with the reason that reports
     /// show. Nothing is approximated.
     fn supports(&self, problem: &Problem) -> Support {
-        match &problem.op {
-            Op::Softmax(Softmax { log: true, .. }) => Support::No("no log_softmax".into()),
-            Op::Softmax(spec) if spec.axis + 1 < spec.shape.len() => Support::No("only the last axis".into()),
-            Op::Softmax(_) if problem.dtype != DType::F32 => Support::No("only f32".into()),
-            Op::Softmax(_) => Support::Yes,
-            _ => Support::No("only softmax".into()),
+        match problem.get::<Softmax>() {
+            None => Support::No("only softmax".into()),
+            Some(Softmax { log: true, .. }) => Support::No("no log_softmax".into()),
+            Some(spec) if spec.axis + 1 < spec.shape.len() => Support::No("only the last axis".into()),
+            Some(_) if problem.dtype != DType::F32 => Support::No("only f32".into()),
+            Some(_) => Support::Yes,
         }
     }
 
@@ -60,7 +60,7 @@ impl Backend for Mine {
     /// results, between guard zones and filled with NaN, and runs the closure; for a device, implement
     /// [`Prepared`].
     fn prepare(&self, problem: &Problem, bound: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
-        let Op::Softmax(Softmax { shape, scale, .. }) = &problem.op else {
+        let Some(Softmax { shape, scale, .. }) = problem.get() else {
             return Err(BackendError::Unsupported { reason: "only softmax".into() });
         };
         let (width, scale) = (shape.last().map_or(1, |&width| width.max(1)), *scale);

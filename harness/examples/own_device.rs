@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use touchstone_kernels::op::activation::Unary;
+use touchstone_kernels::op::{Activation, Unary};
 use touchstone_kernels::{
-    Backend, BackendError, BackendId, BackendInfo, DType, Declaration, DevicePeaks, Inputs, Op, Outputs,
+    Backend, BackendError, BackendId, BackendInfo, DType, Declaration, DevicePeaks, Inputs, Outputs,
     Prepared, Problem, Registry, Stopwatch, Support, Tensor,
 };
 
@@ -89,10 +89,8 @@ impl Backend for OnThread {
     }
 
     fn supports(&self, problem: &Problem) -> Support {
-        match &problem.op {
-            Op::Activation(spec) if spec.function == Unary::Relu && problem.dtype == DType::F32 => {
-                Support::Yes
-            }
+        match problem.get::<Activation>() {
+            Some(spec) if spec.function == Unary::Relu && problem.dtype == DType::F32 => Support::Yes,
             _ => Support::No("only relu in f32".into()),
         }
     }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value};
 use touchstone_kernels::fields::Fields;
-use touchstone_kernels::op::Glu;
+use touchstone_kernels::op::{self, Schema};
 use touchstone_kernels::{DType, ElementType, InputError, Inputs, ParseError, Problem, Tensor};
 
 /// A problem with its operands, and what its result should be.
@@ -241,7 +241,8 @@ fn problem(
         "softmax" if take("log").as_deref() == Some("true") => op = "log_softmax".into(),
         _ => {}
     }
-    let gated = Glu::NAMES.contains(&op.as_str());
+    let has_layout = |schema: &Schema| schema.fields.iter().any(|field| field.key == "layout");
+    let gated = op::schema(&op).is_some_and(has_layout);
     if let Some(base) = take("theta") {
         words.push(("base".into(), base));
     }

@@ -12,11 +12,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use touchstone_kernels::op::{BatchNormMode, Mask, RopeScaling};
-use touchstone_kernels::{DType, Op, Problem};
+use touchstone_kernels::DType;
 
 use crate::case::Case;
 use crate::explore::{Numbers, Space};
+use crate::families;
 
 /// Random cases for each operation.
 pub const CANDIDATES: u64 = 6000;
@@ -38,7 +38,7 @@ pub fn levels(case: &Case) -> Vec<Level> {
     if problem.operands().iter().any(|operand| operand.kind != touchstone_kernels::Kind::Data) {
         levels.push(("controls", case.controls.to_string()));
     }
-    levels.extend(own_levels(problem));
+    levels.extend(families::checks(&problem.op).levels());
     // A case without elements or without keys says nothing about its other choices.
     let is_nothing = |level: &Level| level.1 == "0" && !NUMBERS.contains(&level.0);
     if levels.iter().any(is_nothing) {
@@ -56,164 +56,9 @@ pub const SIZES: [&str; 12] = [
 /// Factors whose level 0 is a number and not a size.
 const NUMBERS: [&str; 4] = ["scale", "offset", "eps", "momentum"];
 
-fn own_levels(problem: &Problem) -> Vec<Level> {
-    let flag = |flag: bool| flag.to_string();
-    match &problem.op {
-        Op::Attention(spec) => {
-            let (lq, lk) = (spec.q_len, spec.kv_len);
-            let relation = match lq.cmp(&lk) {
-                std::cmp::Ordering::Less => "lq < lk",
-                std::cmp::Ordering::Equal => "lq = lk",
-                std::cmp::Ordering::Greater => "lq > lk",
-            };
-            let window = spec.window.map_or("none", |window| match (window.left, window.right) {
-                (Some(_), Some(_)) => "both",
-                (Some(_), None) => "left",
-                (None, Some(_)) => "right",
-                (None, None) => "unbounded",
-            });
-            let mask = match spec.mask {
-                Mask::None => "none".to_string(),
-                Mask::Padding => "padding".into(),
-                mask @ (Mask::Boolean(_) | Mask::Additive(_)) => mask.to_string(),
-            };
-            let group = match spec.group() {
-                n @ 1..=3 => n.to_string(),
-                n if n.is_power_of_two() => "power of two".into(),
-                _ => "other".into(),
-            };
-            let is_default = spec.scale == touchstone_kernels::op::Attention::default_scale(spec.head_dim);
-            let scale = if is_default { "default" } else { sign_and_size(spec.scale) };
-            vec![
-                ("batch", class(spec.batch)),
-                ("kv heads", if spec.kv_heads == 1 { "1" } else { "many" }.into()),
-                ("group", group),
-                ("queries", class(lq)),
-                ("keys", class(lk)),
-                ("relation", relation.into()),
-                ("head size", width_class(spec.head_dim)),
-                ("value size", if spec.v_dim == spec.head_dim { "same" } else { "other" }.into()),
-                ("scale", scale.into()),
-                ("causal", spec.causal.to_string()),
-                ("window", window.into()),
-                ("softcap", flag(spec.softcap.is_some())),
-                ("mask", mask),
-                ("alibi", flag(spec.alibi)),
-                ("sinks", flag(spec.sinks)),
-                ("lse", flag(spec.lse)),
-                ("cache", flag(spec.cache.is_some())),
-            ]
-        }
-        Op::Softmax(spec) => {
-            let (outer, len, inner) = spec.dims();
-            vec![
-                ("rank", spec.shape.len().to_string()),
-                ("axis", if inner == 1 { "last" } else { "inner" }.into()),
-                ("length", class(len)),
-                ("rows", class(outer * inner)),
-                ("scale", if spec.scale == 1.0 { "1" } else { sign_and_size(spec.scale) }.into()),
-            ]
-        }
-        Op::LayerNorm(spec) => {
-            let (rows, width) = spec.rows_and_width();
-            vec![
-                ("axes", spec.axes.to_string()),
-                ("rows", class(rows)),
-                ("width", class(width)),
-                ("affine", format!("{} {}", spec.affine.weight, spec.affine.bias)),
-                ("eps", eps_class(spec.eps)),
-            ]
-        }
-        Op::RmsNorm(spec) => {
-            let (rows, width) = spec.rows_and_width();
-            vec![
-                ("rows", class(rows)),
-                ("width", class(width)),
-                ("weight", flag(spec.weight)),
-                ("offset", sign(spec.weight_offset).into()),
-                ("eps", eps_class(spec.eps)),
-                ("rounded", flag(spec.round_before_weight)),
-            ]
-        }
-        Op::BatchNorm(spec) => {
-            let (n, channels, spatial) = spec.dims();
-            let momentum = match spec.momentum {
-                0.0 => "0",
-                1.0 => "1",
-                _ => "between",
-            };
-            vec![
-                ("samples", class(n)),
-                ("channels", class(channels)),
-                ("spatial", class(spatial)),
-                ("mode", if spec.mode == BatchNormMode::Train { "train" } else { "infer" }.into()),
-                ("affine", format!("{} {}", spec.affine.weight, spec.affine.bias)),
-                ("eps", eps_class(spec.eps)),
-                ("momentum", momentum.into()),
-            ]
-        }
-        Op::GroupNorm(spec) => {
-            let (n, channels, spatial) = spec.dims();
-            let groups = match spec.groups {
-                1 => "1",
-                groups if groups == channels => "all",
-                _ => "some",
-            };
-            vec![
-                ("samples", class(n)),
-                ("channels", class(channels)),
-                ("spatial", class(spatial)),
-                ("groups", groups.into()),
-                ("affine", format!("{} {}", spec.affine.weight, spec.affine.bias)),
-                ("eps", eps_class(spec.eps)),
-            ]
-        }
-        Op::InstanceNorm(spec) => {
-            let (n, channels, spatial) = spec.dims();
-            vec![
-                ("samples", class(n)),
-                ("channels", class(channels)),
-                ("spatial", class(spatial)),
-                ("affine", format!("{} {}", spec.affine.weight, spec.affine.bias)),
-                ("eps", eps_class(spec.eps)),
-            ]
-        }
-        Op::Activation(spec) => {
-            let elements = spec.shape.iter().product();
-            vec![("rank", spec.shape.len().min(2).to_string()), ("elements", class(elements))]
-        }
-        Op::Glu(spec) => {
-            let (rows, width) = spec.rows_and_width();
-            vec![("layout", spec.layout.to_string()), ("rows", class(rows)), ("width", class(width))]
-        }
-        Op::Rope(spec) => {
-            let scaling = match spec.scaling {
-                RopeScaling::None => "none",
-                RopeScaling::Linear { .. } => "linear",
-                RopeScaling::Ntk { .. } => "ntk",
-                RopeScaling::Yarn { .. } => "yarn",
-                RopeScaling::Llama3 { .. } => "llama3",
-            };
-            vec![
-                ("batch", class(spec.batch)),
-                ("heads", class(spec.heads)),
-                ("length", class(spec.len)),
-                ("pairs", class(spec.rotary_dim / 2)),
-                ("rest", if spec.rotary_dim == spec.head_dim { "none" } else { "some" }.into()),
-                ("style", spec.style.to_string()),
-                ("base", if spec.base == 10_000.0 { "10000" } else { "other" }.into()),
-                ("scaling", scaling.into()),
-                ("positions", if spec.batched_positions { "by batch" } else { "shared" }.into()),
-                ("factors", flag(spec.freq_factors)),
-                ("tables", spec.tables.to_string()),
-            ]
-        }
-    }
-}
-
 /// The class of a size: nothing, one, two, less than a vector, whole vectors, with a rest, several blocks,
 /// and beyond a counter of 16 bits.
-fn class(n: usize) -> String {
+pub fn class(n: usize) -> String {
     match n {
         0..=2 => n.to_string(),
         3..=7 => "3 to 7".into(),
@@ -224,7 +69,7 @@ fn class(n: usize) -> String {
     }
 }
 
-fn width_class(n: usize) -> String {
+pub(crate) fn width_class(n: usize) -> String {
     match n {
         1 => "1".into(),
         n if n > 128 => "over 128".into(),
@@ -234,7 +79,7 @@ fn width_class(n: usize) -> String {
     }
 }
 
-fn sign(x: f32) -> &'static str {
+pub(crate) fn sign(x: f32) -> &'static str {
     if x == 0.0 {
         "0"
     } else if x < 0.0 {
@@ -244,7 +89,7 @@ fn sign(x: f32) -> &'static str {
     }
 }
 
-fn sign_and_size(x: f32) -> &'static str {
+pub(crate) fn sign_and_size(x: f32) -> &'static str {
     match (sign(x), x.abs() > 16.0) {
         ("positive", true) => "large",
         ("negative", true) => "large negative",
@@ -252,7 +97,7 @@ fn sign_and_size(x: f32) -> &'static str {
     }
 }
 
-fn eps_class(eps: f32) -> String {
+pub(crate) fn eps_class(eps: f32) -> String {
     match eps {
         0.0 => "0".into(),
         eps if eps < 1e-7 => "tiny".into(),
@@ -261,10 +106,7 @@ fn eps_class(eps: f32) -> String {
     }
 }
 
-/// Attention's masking: three choices at a time.
-const MASKING: [&str; 8] = ["mask", "controls", "causal", "window", "relation", "group", "batch", "alibi"];
-
-/// The pairs of a case's levels, and the triples of attention's masking.
+/// The pairs of a case's levels, and the triples of those of which an operation asks for them.
 pub fn combinations(case: &Case) -> Vec<Combination> {
     let levels = levels(case);
     let mut combinations = Vec::new();
@@ -273,13 +115,12 @@ pub fn combinations(case: &Case) -> Vec<Combination> {
             combinations.push(vec![a.clone(), b.clone()]);
         }
     }
-    if let Op::Attention(_) = case.problem.op {
-        let masking: Vec<&Level> = levels.iter().filter(|(factor, _)| MASKING.contains(factor)).collect();
-        for (i, a) in masking.iter().enumerate() {
-            for (j, b) in masking[i + 1..].iter().enumerate() {
-                for c in &masking[i + j + 2..] {
-                    combinations.push(vec![(*a).clone(), (*b).clone(), (*c).clone()]);
-                }
+    let factors = families::checks(&case.problem.op).triples();
+    let chosen: Vec<&Level> = levels.iter().filter(|(factor, _)| factors.contains(factor)).collect();
+    for (i, a) in chosen.iter().enumerate() {
+        for (j, b) in chosen[i + 1..].iter().enumerate() {
+            for c in &chosen[i + j + 2..] {
+                combinations.push(vec![(*a).clone(), (*b).clone(), (*c).clone()]);
             }
         }
     }
@@ -398,7 +239,7 @@ mod tests {
         let suites = ["smoke", "standard"].map(|name| crate::suite::Suite::load(name).unwrap());
         let cases: Vec<Case> =
             suites.into_iter().flat_map(|suite| suite.cases).map(|case| case.case).collect();
-        for op in Op::names() {
+        for op in touchstone_kernels::op::names() {
             let coverage = Coverage::of(op, &cases);
             assert!(coverage.possible > 0);
             let some = coverage.missing.iter().next();

@@ -12,8 +12,9 @@ use std::f64::consts::TAU;
 use rand_core::{RngCore, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rayon::prelude::*;
-use touchstone_kernels::{DType, ElementType, Inputs, Kind, Op, Operand, Problem, Tensor, named_enum};
+use touchstone_kernels::{DType, ElementType, Inputs, Kind, Operand, Problem, Tensor, named_enum};
 
+use crate::families;
 use crate::fnv1a::fnv1a;
 
 pub use self::controls::Controls;
@@ -92,12 +93,7 @@ const BLOCK: usize = 1 << 14;
 pub(crate) fn inputs(problem: &Problem, recipe: Recipe) -> Inputs {
     let mut tensors: Vec<(&'static str, Tensor)> =
         problem.operands().iter().map(|operand| (operand.name, draw(problem, operand, recipe))).collect();
-    if let Op::Attention(attention) = &problem.op {
-        if recipe.fill == Fill::Needle {
-            plant_needles(attention, &mut tensors);
-        }
-        poison_unused_cache(attention, &mut tensors);
-    }
+    families::checks(&problem.op).relate(recipe.fill, &mut tensors);
     #[expect(clippy::expect_used, reason = "the tensors were made from the problem's own operands")]
     Inputs::new(problem, tensors).expect("operands fit their problem")
 }
@@ -109,10 +105,10 @@ fn draw(problem: &Problem, operand: &Operand, recipe: Recipe) -> Tensor {
         ElementType::Float(dtype) => {
             let width = operand.shape.last().copied().unwrap_or(1).max(1);
             let values = if operand.kind == Kind::Data {
-                let role = DataRole::of(problem, operand);
+                let role = families::checks(&problem.op).role(operand);
                 reals(operand, seed, |rng, index| data(fill, dtype, role, rng, index, width))
             } else {
-                controls::real(problem, operand, dtype, recipe)
+                controls::real(operand, dtype, recipe)
             };
             #[expect(clippy::expect_used, reason = "one value was drawn for each element")]
             Tensor::from_f64(dtype, &operand.shape, &values).expect("as many values as elements")
@@ -122,7 +118,7 @@ fn draw(problem: &Problem, operand: &Operand, recipe: Recipe) -> Tensor {
 
 /// What a fill has to know of a data operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum DataRole {
+pub enum DataRole {
     /// Of an operation that squares its numbers.
     Squared,
     /// Of an operation that adds two products.
@@ -135,22 +131,6 @@ enum DataRole {
     Keys,
     /// Attention's values.
     Values,
-}
-
-impl DataRole {
-    fn of(problem: &Problem, operand: &Operand) -> Self {
-        match (&problem.op, operand.name) {
-            (Op::Attention(_), "q") => DataRole::Queries,
-            (Op::Attention(_), "k") => DataRole::Keys,
-            (Op::Attention(_), _) => DataRole::Values,
-            (
-                Op::LayerNorm(_) | Op::RmsNorm(_) | Op::BatchNorm(_) | Op::GroupNorm(_) | Op::InstanceNorm(_),
-                _,
-            ) => DataRole::Squared,
-            (Op::Rope(_), _) => DataRole::Rotated,
-            _ => DataRole::Plain,
-        }
-    }
 }
 
 /// One number of a data operand. `width` is the length of the last axis.
@@ -222,69 +202,9 @@ fn special(rng: &mut Xoshiro256PlusPlus, row: usize, column: usize, width: usize
 }
 
 /// The position of the dominant element of a row: ends, and both sides of tile edges.
-fn needle(row: usize, width: usize) -> usize {
+pub(crate) fn needle(row: usize, width: usize) -> usize {
     let edges = [0, width - 1, 8, 15, 16, 31, 32, 47, 48, 63, 64, 65, 95, 96, 127, 128, width / 2];
     edges[row % edges.len()].min(width - 1)
-}
-
-/// Points each query at one visible key: q_i = 4·k_p, so that key p outweighs all others.
-fn plant_needles(attention: &touchstone_kernels::op::Attention, tensors: &mut [(&'static str, Tensor)]) {
-    let d = attention.head_dim;
-    let dtype = match tensors[0].1.element() {
-        ElementType::Float(dtype) => dtype,
-        ElementType::I64 | ElementType::Bool => return,
-    };
-    // Plain keys without the shift of one channel that `data` gives a row.
-    let k: Vec<f64> = tensors[1]
-        .1
-        .to_f64()
-        .iter()
-        .enumerate()
-        .map(|(i, &x)| if i % d == needle(i / d, d) { x - 20.0 } else { x })
-        .collect();
-    let mut q = tensors[0].1.to_f64();
-    for (row, q) in q.chunks_exact_mut(d).enumerate() {
-        let (i, bh) = (row % attention.q_len, row / attention.q_len);
-        let (b, h) = (bh / attention.q_heads, bh % attention.q_heads);
-        let visible = attention.key_range(i);
-        if visible.is_empty() {
-            continue;
-        }
-        let head = b * attention.kv_heads + h / attention.group();
-        let key = head * attention.kv_rows() + visible.start + needle(row, visible.len());
-        for (q, k) in q.iter_mut().zip(&k[key * d..]) {
-            *q = 4.0 * k;
-        }
-    }
-    for (index, values) in [(0, q), (1, k)] {
-        let shape = tensors[index].1.shape().to_vec();
-        #[expect(clippy::expect_used, reason = "shape and values are the tensor's own")]
-        let tensor = Tensor::from_f64(dtype, &shape, &values).expect("same number of elements");
-        tensors[index].1 = tensor;
-    }
-}
-
-/// Fills the rows of a cache beyond those in use with NaN: a kernel that reads them shows it.
-fn poison_unused_cache(
-    attention: &touchstone_kernels::op::Attention,
-    tensors: &mut [(&'static str, Tensor)],
-) {
-    let (rows, used) = (attention.kv_rows(), attention.kv_len);
-    if rows == used {
-        return;
-    }
-    for (name, tensor) in tensors.iter_mut().filter(|(name, _)| matches!(*name, "k" | "v")) {
-        let width = if *name == "k" { attention.head_dim } else { attention.v_dim };
-        let row_bytes = width * tensor.element().size();
-        let mut unwritten = tensor.clone();
-        unwritten.poison();
-        let nan = unwritten.bytes()[..row_bytes].to_vec();
-        for head in tensor.bytes_mut().chunks_exact_mut(rows * row_bytes) {
-            for row in head[used * row_bytes..].chunks_exact_mut(row_bytes) {
-                row.copy_from_slice(&nan);
-            }
-        }
-    }
 }
 
 fn reals(

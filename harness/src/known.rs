@@ -12,7 +12,6 @@
 
 mod condition;
 mod limit;
-mod scores;
 mod terms;
 
 use std::path::{Path, PathBuf};
@@ -22,7 +21,11 @@ use serde::Deserialize;
 use touchstone_kernels::{BackendId, DType, Inputs};
 
 use self::condition::Condition;
-use self::limit::Limit;
+pub use self::condition::Predicate;
+pub use self::limit::Limit;
+use self::limit::limit_of;
+pub(crate) use self::limit::{largest, one_rounding};
+pub(crate) use self::terms::{F32, Group, groups, terms};
 use crate::agreement::{Failure, Figures};
 use crate::case::Case;
 
@@ -68,7 +71,7 @@ pub struct KnownIssue {
     #[serde(skip)]
     conditions: Vec<Condition>,
     #[serde(skip)]
-    limit: Option<Limit>,
+    limit: Option<&'static Limit>,
     /// The operations of its witnesses.
     #[serde(skip)]
     operations: Vec<&'static str>,
@@ -166,7 +169,7 @@ impl KnownIssues {
             }
             issue.conditions =
                 issue.when.iter().map(|text| text.parse()).collect::<Result<_, String>>().map_err(&wrong)?;
-            issue.limit = issue.within.as_ref().map(|name| name.parse()).transpose().map_err(&wrong)?;
+            issue.limit = issue.within.as_deref().map(limit_of).transpose().map_err(&wrong)?;
             if issue.up_to.is_none() && issue.limit.is_none() && !issue.zero && !issue.non_finite {
                 return Err(wrong("it excuses nothing: expected up_to, within, zero or non_finite".into()));
             }
@@ -277,7 +280,7 @@ impl KnownIssue {
 
     /// Whether the error is no larger than the cause explains for these inputs.
     fn is_within(&self, case: &Case, inputs: &Inputs, figures: &Figures) -> bool {
-        self.limit.is_none_or(|limit| figures.max_abs <= limit.of(&case.problem, inputs))
+        self.limit.is_none_or(|limit| figures.max_abs <= (limit.of)(&case.problem, inputs))
     }
 
     /// The cases that must fail as long as the defect exists.

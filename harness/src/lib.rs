@@ -22,6 +22,7 @@ pub mod conventions;
 pub mod coverage;
 pub mod criterion;
 pub mod explore;
+pub mod families;
 pub mod fill;
 mod fnv1a;
 pub mod gate;
@@ -38,7 +39,6 @@ pub mod sameness;
 pub mod selftest;
 pub mod suite;
 pub mod suspicion;
-pub mod sweep;
 pub mod timing;
 
 pub use case::Case;

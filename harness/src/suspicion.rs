@@ -27,10 +27,10 @@
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
-use touchstone_kernels::op::{Attention, Op};
 use touchstone_kernels::{Allocation, Declaration, Inputs, Problem};
 
 use crate::agreement::{Tolerance, is_refused, unravel};
+use crate::families;
 use crate::oracle::{Expected, ExpectedResult};
 use crate::safeguard::{Safeguard, Safeguards};
 
@@ -53,12 +53,8 @@ pub(crate) fn suspicion_by(
     declaration: &Declaration,
 ) -> Option<String> {
     expected.results.iter().enumerate().find_map(|(index, result)| {
-        // Only attention's first result is a mean of values.
-        let attention = match &problem.op {
-            Op::Attention(spec) if index == 0 && spec.kv_len > 0 => Some(spec),
-            _ => None,
-        };
-        let blunt = blunt(safeguards, attention, inputs, result, declaration)?;
+        let indifferent = || families::checks(&problem.op).indifferent(index, inputs);
+        let blunt = blunt(safeguards, &indifferent, result, declaration)?;
         // The usual single result needs no name.
         let of = if expected.results.len() > 1 { format!(" for {}", result.name) } else { String::new() };
         Some(match blunt {
@@ -115,8 +111,7 @@ enum Blunt {
 
 fn blunt(
     safeguards: Safeguards,
-    attention: Option<&Attention>,
-    inputs: &Inputs,
+    indifferent: &dyn Fn() -> Option<Vec<f64>>,
     result: &ExpectedResult,
     declaration: &Declaration,
 ) -> Option<Blunt> {
@@ -130,7 +125,6 @@ fn blunt(
     if let Some(first) = judge.refused() {
         return safeguards.have(Safeguard::Refused).then_some(Blunt::Refused(first));
     }
-    let mean_of_v = || attention.zip(inputs.get("v")).map(|(spec, v)| mean_of_v(spec, &v.to_f64()));
     let passes = |safeguard, what, answer: &dyn Fn() -> bool| {
         (safeguards.have(safeguard) && answer()).then_some(Blunt::Passes(what))
     };
@@ -150,7 +144,7 @@ fn blunt(
         })
         .or_else(|| {
             passes(Safeguard::SuspectMean, "the mean of V", &|| {
-                mean_of_v().is_some_and(|mean| judge.misses(|i| mean[i]))
+                indifferent().is_some_and(|answer| judge.misses(|i| answer[i]))
             })
         })
 }
@@ -218,28 +212,6 @@ impl<'a> Judge<'a> {
         let middle = finite.len() / 2;
         *finite.select_nth_unstable_by(middle, f64::total_cmp).1
     }
-}
-
-/// For every output of attention the mean of its value channel over all keys.
-fn mean_of_v(spec: &Attention, v: &[f64]) -> Vec<f64> {
-    let (rows, dv) = (spec.kv_rows(), spec.v_dim);
-    let means: Vec<f64> = v
-        .chunks((rows * dv).max(1))
-        .flat_map(|head| {
-            (0..dv).map(move |c| {
-                let channel = head[c..].iter().step_by(dv).take(spec.kv_len);
-                channel.sum::<f64>() / spec.kv_len as f64
-            })
-        })
-        .collect();
-    let mut out = Vec::with_capacity(spec.batch * spec.q_heads * spec.q_len * dv);
-    for head in 0..spec.batch * spec.q_heads {
-        let kv = head / spec.q_heads * spec.kv_heads + head % spec.q_heads / spec.group();
-        for _ in 0..spec.q_len {
-            out.extend_from_slice(means.get(kv * dv..(kv + 1) * dv).unwrap_or(&[]));
-        }
-    }
-    out
 }
 
 #[cfg(test)]

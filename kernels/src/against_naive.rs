@@ -5,7 +5,7 @@
 
 use crate::dtype::{DType, ElementType};
 use crate::noise::noise;
-use crate::op::{Glu, Operand, Unary};
+use crate::op::{self, Operand, Schema, Unary};
 use crate::operands::{Inputs, Outputs};
 use crate::problem::Problem;
 use crate::registry::Registry;
@@ -160,9 +160,10 @@ pub(crate) fn activations() -> Vec<String> {
         ["leaky_relu shape=67 slope=0.2", "leaky_relu shape=67 slope=-0.2", "elu shape=67 alpha=1.7"];
     let betas = [1.702, -0.5, 0.0].map(|beta| format!("swish shape=67 beta={beta}"));
     let layouts = ["split", "gate_first", "gate_last"];
-    let gated = Glu::NAMES
-        .into_iter()
-        .flat_map(|name| layouts.map(|layout| format!("{name} shape=3x21 layout={layout}")));
+    let has_layout = |schema: &&Schema| schema.fields.iter().any(|field| field.key == "layout");
+    let schemas = op::families().flat_map(|family| family.operations).filter(has_layout);
+    let gated = schemas
+        .flat_map(|schema| layouts.map(|layout| format!("{} shape=3x21 layout={layout}", schema.name)));
     functions.into_iter().chain(parameters.map(String::from)).chain(betas).chain(gated).collect()
 }
 

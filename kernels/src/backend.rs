@@ -219,6 +219,11 @@ pub enum Support {
 }
 
 impl Support {
+    /// It has no kernel for the operation of that name.
+    pub fn no_kernel(backend: &str, op: &str) -> Self {
+        Support::No(format!("{backend} has no {op}").into())
+    }
+
     /// The reason against it, if there is one.
     pub fn reason(&self) -> Option<&str> {
         match self {

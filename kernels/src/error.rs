@@ -172,3 +172,10 @@ pub enum BackendError {
         message: String,
     },
 }
+
+impl BackendError {
+    /// A backend has no kernel for the operation of that name.
+    pub fn no_kernel(backend: &str, op: &str) -> Self {
+        BackendError::Unsupported { reason: format!("{backend} has no {op}") }
+    }
+}

@@ -7,22 +7,25 @@ use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use crate::error::ParseError;
+use crate::op::{self, Schema};
 
 /// The fields of a problem text while they are being read.
 #[derive(Clone, Debug)]
 pub struct Fields {
-    op: String,
+    schema: &'static Schema,
     unread: Vec<(String, String)>,
-    asked: Vec<&'static str>,
 }
 
 impl Fields {
-    /// Fields from pairs.
+    /// Fields of an operation from pairs.
     ///
     /// # Errors
-    /// [`ParseError::Twice`].
+    /// [`ParseError::Choice`] for an operation that does not exist, [`ParseError::Twice`].
     pub fn new(op: &str, pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self, ParseError> {
-        let mut fields = Fields { op: op.into(), unread: Vec::new(), asked: Vec::new() };
+        let schema = op::schema(op).ok_or_else(|| {
+            ParseError::choice("operation", op, &op::names().collect::<Vec<_>>().join(", "))
+        })?;
+        let mut fields = Fields { schema, unread: Vec::new() };
         for (key, value) in pairs {
             if fields.unread.iter().any(|(k, _)| *k == key) {
                 return Err(ParseError::Twice { key });
@@ -35,7 +38,7 @@ impl Fields {
     /// Fields from words of the form `key=value`.
     ///
     /// # Errors
-    /// [`ParseError::NotAField`], [`ParseError::Twice`].
+    /// [`ParseError::NotAField`], and as [`Fields::new`].
     pub fn from_words<'a>(op: &str, words: impl IntoIterator<Item = &'a str>) -> Result<Self, ParseError> {
         let pairs: Vec<_> = words
             .into_iter()
@@ -47,44 +50,29 @@ impl Fields {
         Fields::new(op, pairs)
     }
 
-    /// The operation.
-    pub fn op(&self) -> &str {
-        &self.op
+    /// The operation's name.
+    pub fn op(&self) -> &'static str {
+        self.schema.name
     }
 
-    /// Takes the raw text of a field.
-    pub fn take(&mut self, key: &'static str) -> Option<String> {
-        self.asked.push(key);
-        let index = self.unread.iter().position(|(k, _)| k == key)?;
-        Some(self.unread.remove(index).1)
+    /// The operation's schema.
+    pub fn schema(&self) -> &'static Schema {
+        self.schema
     }
 
     /// Takes a field that may be absent.
     ///
     /// # Errors
-    /// [`ParseError::Value`] saying what was `expected`.
-    pub fn optional<T: FromStr>(
-        &mut self,
-        key: &'static str,
-        expected: &'static str,
-    ) -> Result<Option<T>, ParseError> {
-        self.optional_with(key, expected, |text| text.parse().ok())
-    }
-
-    /// Takes a field that may be absent, read by `parse`.
-    ///
-    /// # Errors
-    /// [`ParseError::Value`] saying what was `expected`.
-    pub fn optional_with<T>(
-        &mut self,
-        key: &'static str,
-        expected: &'static str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Result<Option<T>, ParseError> {
-        let Some(text) = self.take(key) else { return Ok(None) };
-        match parse(&text) {
-            Some(value) => Ok(Some(value)),
-            None => Err(ParseError::Value { key: key.into(), found: text, expected: expected.into() }),
+    /// [`ParseError::Value`] saying what was expected.
+    pub fn optional<T: FromStr>(&mut self, key: &'static str) -> Result<Option<T>, ParseError> {
+        let Some(index) = self.unread.iter().position(|(k, _)| k == key) else { return Ok(None) };
+        let (_, text) = self.unread.remove(index);
+        match text.parse() {
+            Ok(value) => Ok(Some(value)),
+            Err(_) => {
+                let expected = self.schema.expects(key).into();
+                Err(ParseError::Value { key: key.into(), found: text, expected })
+            }
         }
     }
 
@@ -92,15 +80,12 @@ impl Fields {
     ///
     /// # Errors
     /// [`ParseError::Value`] or [`ParseError::Missing`].
-    pub fn required<T: FromStr>(
-        &mut self,
-        key: &'static str,
-        expected: &'static str,
-    ) -> Result<T, ParseError> {
-        self.optional(key, expected)?.ok_or_else(|| ParseError::Missing {
-            op: self.op.clone(),
+    pub fn required<T: FromStr>(&mut self, key: &'static str) -> Result<T, ParseError> {
+        let Fields { schema, .. } = *self;
+        self.optional(key)?.ok_or_else(|| ParseError::Missing {
+            op: schema.name.into(),
             key,
-            expected,
+            expected: schema.expects(key),
         })
     }
 
@@ -108,13 +93,8 @@ impl Fields {
     ///
     /// # Errors
     /// [`ParseError::Value`].
-    pub fn default<T: FromStr>(
-        &mut self,
-        key: &'static str,
-        expected: &'static str,
-        default: T,
-    ) -> Result<T, ParseError> {
-        Ok(self.optional(key, expected)?.unwrap_or(default))
+    pub fn default<T: FromStr>(&mut self, key: &'static str, default: T) -> Result<T, ParseError> {
+        Ok(self.optional(key)?.unwrap_or(default))
     }
 
     /// Checks that every field was read.
@@ -124,7 +104,10 @@ impl Fields {
     pub fn finish(self) -> Result<(), ParseError> {
         match self.unread.into_iter().next() {
             None => Ok(()),
-            Some((key, _)) => Err(ParseError::Unknown { op: self.op, key, known: self.asked.join(", ") }),
+            Some((key, _)) => {
+                let known: Vec<&str> = self.schema.fields.iter().map(|field| field.key).collect();
+                Err(ParseError::Unknown { op: self.schema.name.into(), key, known: known.join(", ") })
+            }
         }
     }
 }

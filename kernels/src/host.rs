@@ -1,6 +1,6 @@
-//! Preparation for kernels that read and write host memory.
+//! Kernels that read and write host memory.
 
-use crate::backend::Prepared;
+use crate::backend::{Backend, BackendId, BackendInfo, Declaration, Prepared, Support};
 use crate::error::BackendError;
 use crate::operands::{Inputs, Outputs};
 use crate::problem::Problem;
@@ -54,5 +54,56 @@ where
 
     fn operands(&self) -> Option<&Inputs> {
         Some(&self.inputs)
+    }
+}
+
+/// What a [`FunctionBackend`] computes: results of a problem from its operands.
+pub type Function = fn(&Problem, &Inputs) -> Result<Outputs, BackendError>;
+
+/// A backend of one plain function on one thread: the first step of a kernel, or an example of one. It promises
+/// the strictest declaration.
+#[derive(Clone, Debug)]
+pub struct FunctionBackend {
+    id: BackendId,
+    computes: fn(&Problem) -> bool,
+    function: Function,
+}
+
+impl FunctionBackend {
+    /// A backend of that name for the problems of which `computes` is true.
+    pub const fn new(id: &'static str, computes: fn(&Problem) -> bool, function: Function) -> Self {
+        FunctionBackend { id: BackendId::new(id), computes, function }
+    }
+}
+
+impl Backend for FunctionBackend {
+    fn id(&self) -> &BackendId {
+        &self.id
+    }
+
+    fn info(&self) -> BackendInfo {
+        let (device, isa) = ("cpu".into(), std::env::consts::ARCH.into());
+        BackendInfo { version: String::new(), device, isa, threads: 1 }
+    }
+
+    fn supports(&self, problem: &Problem) -> Support {
+        if (self.computes)(problem) {
+            Support::Yes
+        } else {
+            Support::no_kernel(self.id.as_str(), problem.name())
+        }
+    }
+
+    fn declares(&self, _problem: &Problem) -> Declaration {
+        Declaration::strict("a plain function")
+    }
+
+    fn prepare(&self, problem: &Problem, bound: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
+        let (own, function) = (problem.clone(), self.function);
+        let kernel = move |inputs: &Inputs, outputs: &mut Outputs| {
+            *outputs = function(&own, inputs)?;
+            Ok(())
+        };
+        Ok(Box::new(HostPrepared::new(problem, bound, kernel)))
     }
 }

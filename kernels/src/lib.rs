@@ -40,6 +40,7 @@ pub mod operands;
 pub mod problem;
 pub mod registry;
 pub mod simd;
+mod table;
 pub mod tensor;
 pub mod unstated;
 
@@ -49,7 +50,7 @@ pub use backend::{
 pub use device::{Clock, DevicePeaks, Stopwatch};
 pub use dtype::{DType, Element, ElementType, Scalar};
 pub use error::{BackendError, InputError, ParseError, ShapeError};
-pub use op::{Binding, Family, Kind, Op, Operand, Spec, Work};
+pub use op::{Binding, Family, Kind, Op, Operand, Operation, Work};
 pub use operands::{Inputs, Outputs};
 pub use problem::Problem;
 pub use registry::{Absent, Registry};

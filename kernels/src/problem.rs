@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::dtype::DType;
 use crate::error::{ParseError, ShapeError};
 use crate::fields::{FieldWriter, Fields};
-use crate::op::{Family, Op, Operand, Work, is_addressable};
+use crate::op::{Family, Op, Operand, Operation, Work, is_addressable};
 use crate::operands::Inputs;
 
 /// What is computed.
@@ -35,13 +35,13 @@ impl Problem {
     ///
     /// # Errors
     /// [`ShapeError`] with the values that do not fit.
-    pub fn new(op: Op, dtype: DType) -> Result<Self, ShapeError> {
-        let spec = op.spec();
-        spec.check()?;
-        for operand in spec.operands(dtype).iter().chain(&spec.results(dtype)) {
+    pub fn new(op: impl Into<Op>, dtype: DType) -> Result<Self, ShapeError> {
+        let op = op.into();
+        op.check()?;
+        for operand in op.operands(dtype).iter().chain(&op.results(dtype)) {
             if !is_addressable(&operand.shape) {
                 let message = format!("{} of shape {:?} is too large", operand.name, operand.shape);
-                return Err(spec.error(message));
+                return Err(op.error(message));
             }
         }
         Ok(Problem { op, dtype })
@@ -52,49 +52,51 @@ impl Problem {
     /// # Errors
     /// [`ParseError`] naming the field.
     pub fn from_fields(mut fields: Fields, dtype: DType) -> Result<Self, ParseError> {
-        let op = Op::parse(&mut fields)?;
+        let op = (fields.schema().parse)(&mut fields)?;
         fields.finish()?;
         Ok(Problem::new(op, dtype)?)
     }
 
     /// The operation's name.
     pub fn name(&self) -> &'static str {
-        self.op.spec().name()
+        self.op.name()
     }
 
     /// The operation's family.
-    pub fn family(&self) -> Family {
-        self.op.spec().family()
+    pub fn family(&self) -> &'static Family {
+        self.op.family()
+    }
+
+    /// The fields of the operation, if it is of this type.
+    pub fn get<O: Operation>(&self) -> Option<&O> {
+        self.op.get()
     }
 
     /// The operands, in order.
     pub fn operands(&self) -> Vec<Operand> {
-        self.op.spec().operands(self.dtype)
+        self.op.operands(self.dtype)
     }
 
     /// The results, in order; the first is `out`.
     pub fn results(&self) -> Vec<Operand> {
-        self.op.spec().results(self.dtype)
+        self.op.results(self.dtype)
     }
 
     /// The work that these inputs ask for: of attention only what its masks and lengths leave visible.
     pub fn work_on(&self, inputs: &Inputs) -> Work {
-        match &self.op {
-            Op::Attention(spec) => spec.visible_work(self.dtype, inputs),
-            _ => self.work(),
-        }
+        self.op.work_on(self.dtype, inputs)
     }
 
     /// Floating-point operations and minimal memory traffic.
     pub fn work(&self) -> Work {
-        Work { flops: self.op.spec().flops(), bytes: self.op.spec().bytes(self.dtype) }
+        self.op.work(self.dtype)
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut fields = FieldWriter::default();
-        self.op.spec().write(&mut fields);
+        self.op.write(&mut fields);
         write!(f, "{} {}{}", self.name(), self.dtype, fields.finish())
     }
 }
@@ -107,9 +109,6 @@ impl FromStr for Problem {
         let (Some(op), Some(dtype)) = (words.next(), words.next()) else {
             return Err(ParseError::NotAProblem { text: text.into() });
         };
-        if !Op::names().contains(&op) {
-            return Err(ParseError::choice("operation", op, &Op::names().join(", ")));
-        }
         Problem::from_fields(Fields::from_words(op, words)?, dtype.parse()?)
     }
 }

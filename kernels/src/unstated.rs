@@ -17,13 +17,13 @@ pub enum Unstated {
     /// The function named `gelu`.
     Gelu,
     /// The function named `rope`.
-    Rope,
+    Rotation,
 }
 
 crate::named_enum!(Unstated, "call", {
     Unstated::Causal => "causal",
     Unstated::Gelu => "gelu",
-    Unstated::Rope => "rope",
+    Unstated::Rotation => "rope",
 });
 
 /// What an implementation makes of such a call.

@@ -9,6 +9,7 @@
 #![allow(unused, clippy::all)]
 
 mod naive;
+mod table;
 
 use std::process::ExitCode;
 

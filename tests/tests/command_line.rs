@@ -322,6 +322,38 @@ fn a_backend_of_ones_own_is_checked_and_timed_beside_the_others() {
     assert!(timed.iter().any(|row| row.backend == "mine" && row.median_ns.is_some()), "{timed:?}");
 }
 
+/// `harness/examples/own_operation.rs`: every command takes an operation that a program brings along.
+#[test]
+fn an_operation_of_ones_own_is_taken_by_every_command() {
+    let here = directory();
+    let own = |arguments: &[&str]| {
+        let output = program(env!("CARGO_BIN_EXE_own-operation-under-test"), here.path())
+            .args(arguments)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let suite = concat!(env!("CARGO_MANIFEST_DIR"), "/../harness/examples/own_operation.toml");
+    let mine = ["--backend", "mine", "--suite", suite];
+    let with = |before: &[&'static str], after: &[&'static str]| own(&[before, &mine, after].concat());
+    let checked = rows(&with(&["check"], &["--format", "csv"]));
+    assert!(checked.len() > 50 && checked.iter().all(|row| row.status == Status::Passed), "{checked:?}");
+    let explored = own(&["check", "--explore", "300", "--seed", "1", "--op", "cosine", "--backend", "mine"]);
+    assert!(explored.contains("cosine") && explored.contains("300"), "{explored}");
+    assert!(with(&["check", "--invariants"], &[]).contains("batching"));
+    let timed = with(
+        &["bench", "--threads", "1", "--slices", "5", "--max-time", "0.05", "--out", "run"],
+        &["--format", "csv"],
+    );
+    assert!(rows(&timed).iter().any(|row| row.median_ns.is_some()), "{timed}");
+    assert!(own(&["report", "run"]).contains("similarity"));
+    let caught = own(&["selftest", "--fault", "^cosine-", "--suite", suite]);
+    assert!(caught.contains("1 of 1 planted faults caught"), "{caught}");
+    assert!(own(&["list"]).contains("cosine"));
+}
+
 #[test]
 fn a_reader_that_leaves_ends_the_command_quietly() {
     let here = directory();

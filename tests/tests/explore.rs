@@ -13,6 +13,7 @@ use touchstone_harness::explore::{
 };
 use touchstone_harness::known::KnownIssues;
 use touchstone_harness::{Case, selftest};
+use touchstone_kernels::op::Family;
 use touchstone_kernels::{Backend, DType, Registry};
 use touchstone_reports::{Status, read_records};
 
@@ -61,7 +62,7 @@ fn our_backends_are_right_on_random_problems() {
 fn a_planted_fault_is_found_and_shrunk_to_a_minimal_repro() {
     for (name, most_elements) in [("last-key-dropped", 12), ("softmax-maximum-forgotten", 4), ("zeros", 4)] {
         let fault = selftest::faults().into_iter().find(|fault| fault.name == name).unwrap();
-        let own = |_: &str, family| fault.family.is_none_or(|own| own == family);
+        let own = |_: &str, family: &Family| fault.family.is_none_or(|own| own == family);
         let space = Space::of(&own, &DType::ALL, Numbers::Moderate);
         let (_, findings, shrunk) = explored(&space, &[fault.backend()], 200);
         assert!(findings.iter().any(|finding| finding.outcome.is_red()), "{name} was not found");

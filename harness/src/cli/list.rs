@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use touchstone_kernels::{Op, Registry};
+use touchstone_kernels::{Registry, op};
 use touchstone_reports::evidence;
 
 use super::output::plain;
@@ -64,7 +64,7 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
         });
         let all = serde_json::json!({
             "backends": backends.chain(absent).collect::<Vec<_>>(),
-            "operations": Op::names(),
+            "operations": op::names().collect::<Vec<_>>(),
             "fills": Fill::ALL.iter().map(Fill::to_string).collect::<Vec<_>>(),
             "suites": suites.iter().map(|suite| serde_json::json!({
                 "name": suite.name, "description": suite.description, "cases": suite.cases.len(),
@@ -93,7 +93,7 @@ pub(super) fn run(arguments: &Arguments, registry: MakeRegistry) -> anyhow::Resu
         }
         writeln!(out, "{table}\n")?;
     }
-    writeln!(out, "operations: {}\n", Op::names().join(", "))?;
+    writeln!(out, "operations: {}\n", op::names().collect::<Vec<_>>().join(", "))?;
     writeln!(out, "fills: {}\n", Fill::ALL.iter().map(Fill::to_string).collect::<Vec<_>>().join(", "))?;
     let mut table = plain(["suite", "cases", "timed", "what for"]);
     for suite in &suites {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use regex::Regex;
-use touchstone_kernels::{BackendId, DType, Family, Op, Registry};
+use touchstone_kernels::op::{self, Family};
+use touchstone_kernels::{BackendId, DType, Registry};
 
 use crate::case::Case;
 use crate::explore::{Indices, Numbers, Space};
@@ -257,12 +258,12 @@ impl Selection {
     /// Refuses operations that do not exist.
     fn check_operations(&self) -> anyhow::Result<()> {
         for op in &self.op {
-            let is_family = Family::ALL.iter().any(|family| family.to_string() == *op);
-            if !is_family && !Op::names().contains(&op.as_str()) {
+            let families: Vec<&str> = op::families().map(|family| family.name).collect();
+            if !families.contains(&op.as_str()) && op::schema(op).is_none() {
                 bail!(
                     "there is no operation or family '{op}': expected {} or {}",
-                    Family::ALL.iter().map(Family::to_string).collect::<Vec<_>>().join(", "),
-                    Op::names().join(", ")
+                    families.join(", "),
+                    op::names().collect::<Vec<_>>().join(", ")
                 );
             }
         }
@@ -289,9 +290,8 @@ impl Selection {
             && self.skip.as_ref().is_none_or(|regex| !regex.is_match(&text))
     }
 
-    fn wants_operation(&self, name: &str, family: Family) -> bool {
-        let family = family.to_string();
-        self.op.is_empty() || self.op.iter().any(|op| op == name || *op == family)
+    fn wants_operation(&self, name: &str, family: &Family) -> bool {
+        self.op.is_empty() || self.op.iter().any(|op| op == name || op == family.name)
     }
 
     fn wants(&self, suite_case: &SuiteCase, only_timed: bool) -> bool {

@@ -13,8 +13,8 @@ use touchstone_reports::words::number;
 use super::output::plain;
 use super::select::{Backends, Who};
 use super::{MakeRegistry, Verdict, stop_on_ctrl_c};
+use crate::families::activation::sweep::{Arguments as Numbers, FUNCTIONS, Missing, Swept, sweep};
 use crate::progress;
-use crate::sweep::{Arguments as Numbers, FUNCTIONS, Missing, Swept, sweep};
 
 /// Find the largest error of point-wise functions in ULP, over every number or a sample
 ///

@@ -10,8 +10,8 @@ use crate::oracle::{self, Expected};
 use crate::outcome::Outcome;
 use crate::recording::Who;
 use crate::timing::audit::{Audit, JUDGED, Variants};
-use crate::timing::honesty::{Evidence, PAUSES};
-use crate::timing::sampler::Subject;
+use crate::timing::honesty::{AUDITS, Evidence, MOST_AUDITS, PAUSES};
+use crate::timing::sampler::{Here, Subject, Surroundings};
 use crate::timing::{DriverError, Limit, Samples, Worker};
 
 /// An audit, and what its last calls have to give, the last first.
@@ -125,8 +125,14 @@ impl Audits {
             return Ok(());
         }
         let mut plan = question.audits.get(question.state).map_or_else(AuditPlan::draw, |audit| audit.plan);
-        for pause in std::iter::once(Duration::ZERO).chain(PAUSES) {
-            std::thread::sleep(pause);
+        let mut undisturbed = 0;
+        for attempt in 0..MOST_AUDITS {
+            match attempt {
+                0 => {}
+                1 => std::thread::sleep(PAUSES[0]),
+                _ => std::thread::sleep(PAUSES[1]),
+            }
+            let stolen = Here::new().stolen_ticks();
             let audit = worker.audit(plan.calls, plan.seed)?;
             let mut outputs = || worker.outputs(&question.case.problem);
             self.given.push((plan, [outputs()?, outputs()?]));
@@ -136,6 +142,12 @@ impl Audits {
                     return Ok(());
                 }
                 Some(why) => self.doubt = why,
+            }
+            if Here::new().stolen_ticks() == stolen {
+                undisturbed += 1;
+            }
+            if undisturbed == AUDITS {
+                break;
             }
             plan = AuditPlan::draw();
         }

@@ -12,22 +12,19 @@
 //! | module | holds |
 //! |---|---|
 //! | `space`, `sizes` | what there is to draw from |
-//! | `attention`, `plain` | the strategies of the operations |
 //! | `engine` | many problems on many threads |
 //! | `shrink` | from a failure to a small one |
 //! | `tally` | what came of it |
 
-mod attention;
 mod engine;
-mod plain;
 mod shrink;
-mod sizes;
+pub(crate) mod sizes;
 mod space;
 mod tally;
 
 pub(crate) use engine::on_threads;
 pub use engine::{Finding, Indices, Observer, Plan, explore};
 pub use shrink::{Shrunk, shrink, shrink_first};
-pub use sizes::Numbers;
+pub use sizes::{Numbers, tensor};
 pub use space::Space;
 pub use tally::{BackendTally, Tally};

@@ -78,16 +78,16 @@ pub fn shrink_first(plan: &Plan, findings: &[Finding], of_each: usize, stop: &At
 
 #[cfg(test)]
 mod tests {
-    use touchstone_kernels::Op;
+    use touchstone_kernels::op::Softmax;
 
     use super::*;
 
     #[test]
     fn a_failure_at_a_size_shrinks_to_that_size_and_to_nothing_else() {
         let space = Space::whole();
-        let wide = |case: &Case| match &case.problem.op {
-            Op::Softmax(spec) => spec.shape.last().is_some_and(|&width| width >= 17),
-            _ => false,
+        let wide = |case: &Case| {
+            let softmax = case.problem.get::<Softmax>();
+            softmax.is_some_and(|spec| spec.shape.last().is_some_and(|&width| width >= 17))
         };
         let index = (0..).find(|&index| wide(&space.case(3, index))).unwrap();
         let (case, attempts) = shrink(&space, 3, index, &wide);

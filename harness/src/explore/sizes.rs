@@ -16,33 +16,33 @@ const SIZES: &[usize] = &[
 ];
 
 /// A dimension of at most `most`; one in sixty-four is 0. Shrinks to smaller ones.
-pub(super) fn size(most: usize) -> SBoxedStrategy<usize> {
+pub(crate) fn size(most: usize) -> SBoxedStrategy<usize> {
     let present = SIZES.partition_point(|&size| size <= most);
     prop_oneof![63 => select(&SIZES[..present]), 1 => Just(0)].sboxed()
 }
 
 /// A dimension of at least 1.
-pub(super) fn positive_size(most: usize) -> SBoxedStrategy<usize> {
+pub(crate) fn positive_size(most: usize) -> SBoxedStrategy<usize> {
     let present = SIZES.partition_point(|&size| size <= most);
     select(&SIZES[..present]).sboxed()
 }
 
 /// Dimensions of a tensor with that many axes, most of them short. See [`fit`] for how large it may
 /// become.
-pub(super) fn shape(axes: std::ops::RangeInclusive<usize>) -> SBoxedStrategy<Vec<usize>> {
+pub(crate) fn shape(axes: std::ops::RangeInclusive<usize>) -> SBoxedStrategy<Vec<usize>> {
     let dim = prop_oneof![10 => size(9), 5 => size(65), 9 => size(4097), 1 => size(131_072)];
     prop::collection::vec(dim, axes).sboxed()
 }
 
 /// How many elements a tensor may have: mostly few, so that a problem is cheap.
-pub(super) fn budget() -> SBoxedStrategy<usize> {
+pub(crate) fn budget() -> SBoxedStrategy<usize> {
     // Counters of 16 bits overflow in the last.
     select(vec![256, 1024, 4096, 4096, 4096, 16384, 16384, 16384, 65536, 65536, 65536, 262_144]).sboxed()
 }
 
 /// Cuts the largest dimension, and again, until `cost` is at most `budget`. What is cut to is a size
 /// that might have been drawn.
-pub(super) fn fit(dims: &mut [usize], budget: usize, cost: impl Fn(&[usize]) -> usize) {
+pub(crate) fn fit(dims: &mut [usize], budget: usize, cost: impl Fn(&[usize]) -> usize) {
     while cost(dims) > budget {
         let Some(largest) = dims.iter_mut().max() else { return };
         let smaller = SIZES.partition_point(|size| size < largest);
@@ -53,8 +53,18 @@ pub(super) fn fit(dims: &mut [usize], budget: usize, cost: impl Fn(&[usize]) -> 
     }
 }
 
+/// Dimensions cut to a budget of elements.
+pub fn tensor(axes: std::ops::RangeInclusive<usize>) -> SBoxedStrategy<Vec<usize>> {
+    (shape(axes), budget())
+        .prop_map(|(mut dims, budget)| {
+            fit(&mut dims, budget, product);
+            dims
+        })
+        .sboxed()
+}
+
 /// The product of dimensions, without overflow.
-pub(super) fn product(dims: &[usize]) -> usize {
+pub(crate) fn product(dims: &[usize]) -> usize {
     dims.iter().fold(1, |n, &dim| n.saturating_mul(dim))
 }
 
@@ -69,7 +79,7 @@ pub enum Numbers {
 
 impl Numbers {
     /// A parameter of either sign; shrinks to the first of those in use.
-    pub(super) fn real(self, in_use: &'static [f32]) -> SBoxedStrategy<f32> {
+    pub(crate) fn real(self, in_use: &'static [f32]) -> SBoxedStrategy<f32> {
         match self {
             Numbers::Any => any::<f32>().prop_filter("finite", |x| x.is_finite()).sboxed(),
             Numbers::Moderate => prop_oneof![
@@ -81,7 +91,7 @@ impl Numbers {
     }
 
     /// A parameter greater than 0.
-    pub(super) fn positive(self, in_use: &'static [f32]) -> SBoxedStrategy<f32> {
+    pub(crate) fn positive(self, in_use: &'static [f32]) -> SBoxedStrategy<f32> {
         match self {
             Numbers::Any => any::<f32>()
                 .prop_map(f32::abs)

@@ -4,12 +4,12 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::{SBoxedStrategy, Union, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use touchstone_kernels::op::{Glu, Unary};
-use touchstone_kernels::{DType, Family, Op, Problem};
+use touchstone_kernels::op::Family;
+use touchstone_kernels::{DType, Op, Problem};
 
 use super::sizes::Numbers;
-use super::{attention, plain};
 use crate::case::Case;
+use crate::families;
 use crate::fill::{Controls, Fill};
 
 /// The problems that can be drawn: operations with every semantic choice, storage types, fills.
@@ -36,14 +36,15 @@ impl Space {
     }
 
     /// The operations that are `wanted`, in the given storage types. None at all is an empty space.
-    pub fn of(wanted: &dyn Fn(&str, Family) -> bool, dtypes: &[DType], numbers: Numbers) -> Self {
+    pub fn of(wanted: &dyn Fn(&str, &Family) -> bool, dtypes: &[DType], numbers: Numbers) -> Self {
         let dtypes: Vec<DType> = DType::ALL.into_iter().filter(|dtype| dtypes.contains(dtype)).collect();
-        let operations = Op::names()
+        let operations = families::draws()
             .into_iter()
-            .filter(|_| !dtypes.is_empty())
-            .filter_map(|name| {
-                let (family, weight, ops) = operation(name, numbers);
-                wanted(name, family).then(|| Operation { name, weight, cases: cases(ops, &dtypes) })
+            .filter(|(family, draw)| !dtypes.is_empty() && wanted(draw.name, family))
+            .map(|(_, draw)| Operation {
+                name: draw.name,
+                weight: draw.weight,
+                cases: cases((draw.strategy)(numbers), &dtypes),
             })
             .collect();
         Space { operations }
@@ -106,31 +107,6 @@ fn runner(seed: u64, index: u64) -> TestRunner {
     TestRunner::new_with_rng(Config { failure_persistence: None, ..Config::default() }, rng)
 }
 
-/// Family, weight and strategy of an operation. Weights follow how much there is to choose:
-/// attention is a quarter, softmax an eighth, norms nearly a third, activations a quarter.
-fn operation(name: &'static str, numbers: Numbers) -> (Family, u32, SBoxedStrategy<Op>) {
-    let gate = |name| match name {
-        "reglu" => Unary::Relu,
-        "geglu" => Unary::Gelu,
-        "geglu_tanh" => Unary::GeluTanh,
-        "swiglu" => Unary::Silu,
-        _ => Unary::Sigmoid,
-    };
-    match name {
-        "attention" => (Family::Attention, 40, attention::attention(numbers)),
-        "softmax" => (Family::Softmax, 10, plain::softmax(false, numbers)),
-        "log_softmax" => (Family::Softmax, 10, plain::softmax(true, numbers)),
-        "layer_norm" => (Family::Norm, 10, plain::layer_norm(numbers)),
-        "rms_norm" => (Family::Norm, 10, plain::rms_norm(numbers)),
-        "batch_norm" => (Family::Norm, 10, plain::batch_norm(numbers)),
-        "group_norm" => (Family::Norm, 10, plain::group_norm(numbers)),
-        "instance_norm" => (Family::Norm, 10, plain::instance_norm(numbers)),
-        "rope" => (Family::Rope, 16, plain::rope(numbers)),
-        name if Glu::NAMES.contains(&name) => (Family::Activation, 3, plain::glu(gate(name))),
-        name => (Family::Activation, 2, plain::activation(name, numbers)),
-    }
-}
-
 /// The cases of an operation.
 fn cases(ops: SBoxedStrategy<Op>, dtypes: &[DType]) -> SBoxedStrategy<Case> {
     // Mostly the usual ones, so that other choices are not seen with strange masks only.
@@ -164,7 +140,7 @@ mod tests {
         let space = Space::whole();
         let texts: Vec<String> = (0..20_000).map(|index| space.case(1, index).to_string()).collect();
         let words: HashSet<&str> = texts.iter().flat_map(|text| text.split(' ')).collect();
-        for word in Op::names() {
+        for word in touchstone_kernels::op::names() {
             assert!(words.contains(word), "{word}");
         }
         for fill in Fill::ALL {

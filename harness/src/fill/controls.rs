@@ -2,7 +2,7 @@
 
 use rand_core::RngCore;
 use rand_xoshiro::Xoshiro256PlusPlus;
-use touchstone_kernels::{DType, ElementType, Kind, Op, Operand, Problem, Tensor, named_enum};
+use touchstone_kernels::{DType, ElementType, Kind, Operand, Tensor, named_enum};
 
 use super::{Fill, Recipe, normal, reals, stream, uniform};
 
@@ -136,7 +136,7 @@ fn positions(operand: &Operand, Recipe { fill, controls, seed }: Recipe) -> Vec<
 }
 
 /// Floating-point operands that are not data.
-pub(super) fn real(problem: &Problem, operand: &Operand, dtype: DType, recipe: Recipe) -> Vec<f64> {
+pub(super) fn real(operand: &Operand, dtype: DType, recipe: Recipe) -> Vec<f64> {
     let Recipe { controls, seed, .. } = recipe;
     let draw = |value: &(dyn Fn(&mut Xoshiro256PlusPlus, usize) -> f64 + Sync)| {
         reals(operand, seed, |rng, index| value(rng, index))
@@ -163,9 +163,9 @@ pub(super) fn real(problem: &Problem, operand: &Operand, dtype: DType, recipe: R
             }
             values
         }
-        // Weights near the model's initial ones; with an offset of 1 they lie around 0.
-        (Kind::Weight, _) => {
-            let centre = if offset_weight(problem) { 0.0 } else { 1.0 };
+        // Weights near the model's initial ones.
+        (Kind::Weight | Kind::OffsetWeight, _) => {
+            let centre = if operand.kind == Kind::Weight { 1.0 } else { 0.0 };
             draw(&|rng, index| match controls {
                 Controls::Usual => centre + 0.25 * normal(rng),
                 Controls::Runs => 4.0 * normal(rng),
@@ -189,8 +189,4 @@ pub(super) fn real(problem: &Problem, operand: &Operand, dtype: DType, recipe: R
         (_, Controls::Runs) => draw(&|rng, _| 20.0 * normal(rng)),
         _ => draw(&|rng, _| 0.5 * normal(rng)),
     }
-}
-
-fn offset_weight(problem: &Problem) -> bool {
-    matches!(&problem.op, Op::RmsNorm(spec) if spec.weight_offset != 0.0)
 }

@@ -9,34 +9,34 @@ use crate::oracle;
 
 /// Why an invariant did not come to `held`.
 #[derive(Clone, Debug)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// It says nothing here.
     NotApplicable,
     /// It is broken, or the backend failed.
     Broken(String),
 }
 
-pub(super) type Held = Result<(), Stop>;
+pub(crate) type Held = Result<(), Stop>;
 
 /// A problem with its operands, and what a backend made of them.
-pub(super) struct Answer {
-    pub(super) problem: Problem,
-    pub(super) inputs: Inputs,
-    pub(super) results: Vec<Returned>,
+pub(crate) struct Answer {
+    pub(crate) problem: Problem,
+    pub(crate) inputs: Inputs,
+    pub(crate) results: Vec<Returned>,
 }
 
 /// One result.
-pub(super) struct Returned {
-    pub(super) name: &'static str,
-    pub(super) shape: Vec<usize>,
-    pub(super) dtype: DType,
-    pub(super) got: Vec<f64>,
+pub(crate) struct Returned {
+    pub(crate) name: &'static str,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) dtype: DType,
+    pub(crate) got: Vec<f64>,
     /// How far each number may be from the right one.
-    pub(super) tolerance: Vec<f64>,
+    pub(crate) tolerance: Vec<f64>,
 }
 
 impl Answer {
-    pub(super) fn of(backend: &dyn Backend, problem: &Problem, inputs: Inputs) -> Result<Self, Stop> {
+    pub(crate) fn of(backend: &dyn Backend, problem: &Problem, inputs: Inputs) -> Result<Self, Stop> {
         if let Support::No(_) = backend.supports(problem) {
             return Err(Stop::NotApplicable);
         }
@@ -73,26 +73,26 @@ impl Answer {
     }
 
     /// The first result.
-    pub(super) fn out(&self) -> &Returned {
+    pub(crate) fn out(&self) -> &Returned {
         &self.results[0]
     }
 
     /// An operand's numbers.
-    pub(super) fn operand(&self, name: &str) -> Result<Vec<f64>, Stop> {
+    pub(crate) fn operand(&self, name: &str) -> Result<Vec<f64>, Stop> {
         Ok(self.inputs.get(name).ok_or(Stop::NotApplicable)?.to_f64())
     }
 
     /// The answer to the same problem with other operands.
-    pub(super) fn with(&self, backend: &dyn Backend, changes: &[(&str, Vec<f64>)]) -> Result<Self, Stop> {
+    pub(crate) fn with(&self, backend: &dyn Backend, changes: &[(&str, Vec<f64>)]) -> Result<Self, Stop> {
         self.image(backend, self.problem.op.clone(), changes)
     }
 
     /// The answer to another problem over these operands, some of them changed. A number that the
     /// storage type does not have ends it: the image would be of something else.
-    pub(super) fn image(
+    pub(crate) fn image(
         &self,
         backend: &dyn Backend,
-        op: Op,
+        op: impl Into<Op>,
         changes: &[(&str, Vec<f64>)],
     ) -> Result<Self, Stop> {
         let problem = Problem::new(op, self.problem.dtype).map_err(|_| Stop::NotApplicable)?;
@@ -110,7 +110,7 @@ impl Answer {
     }
 
     /// Holds every number of this answer, times `factor`, against the same number of another.
-    pub(super) fn equals(&self, other: &Self, factor: f64) -> Held {
+    pub(crate) fn equals(&self, other: &Self, factor: f64) -> Held {
         self.results
             .iter()
             .zip(&other.results)
@@ -120,7 +120,7 @@ impl Answer {
 
 impl Returned {
     /// Holds `factor` times the numbers here against numbers of another answer, by pairs of places.
-    pub(super) fn relates(
+    pub(crate) fn relates(
         &self,
         other: &Returned,
         factor: f64,
@@ -133,7 +133,7 @@ impl Returned {
     }
 
     /// Holds the number at a place against what it should be.
-    pub(super) fn holds(&self, at: usize, should_be: f64, tolerance: f64) -> Held {
+    pub(crate) fn holds(&self, at: usize, should_be: f64, tolerance: f64) -> Held {
         if self.agrees(self.got[at], should_be, tolerance) {
             return Ok(());
         }
@@ -142,7 +142,7 @@ impl Returned {
         Err(Stop::Broken(why))
     }
 
-    pub(super) fn place(&self, at: usize) -> String {
+    pub(crate) fn place(&self, at: usize) -> String {
         let index: Vec<String> = unravel(at, &self.shape).iter().map(usize::to_string).collect();
         format!("{}[{}]", self.name, index.join(","))
     }
@@ -176,19 +176,19 @@ fn exactly(element: ElementType, shape: &[usize], values: &[f64]) -> Result<Tens
 }
 
 /// Broken with a sentence, unless so.
-pub(super) fn ensure(so: bool, why: impl FnOnce() -> String) -> Held {
+pub(crate) fn ensure(so: bool, why: impl FnOnce() -> String) -> Held {
     if so { Ok(()) } else { Err(Stop::Broken(why())) }
 }
 
 /// Goes on only where the invariant says something.
-pub(super) fn applies(so: bool) -> Held {
+pub(crate) fn applies(so: bool) -> Held {
     if so { Ok(()) } else { Err(Stop::NotApplicable) }
 }
 
 /// Two tensors that differ by a constant, exactly: x + c rounded to the storage type, and that
 /// minus c. c is a power of two, and every x + c lies between c/2 and 2c, where the difference is
 /// exact (Sterbenz). What is not finite stays as it is.
-pub(super) fn shifted(x: &[f64], dtype: DType) -> Result<(Vec<f64>, Vec<f64>), Stop> {
+pub(crate) fn shifted(x: &[f64], dtype: DType) -> Result<(Vec<f64>, Vec<f64>), Stop> {
     let largest = x.iter().filter(|x| x.is_finite()).fold(0.0f64, |m, x| m.max(x.abs()));
     let c = (2.0 * largest.max(dtype.smallest_normal())).log2().ceil().exp2();
     applies(4.0 * c <= dtype.max())?;
@@ -198,11 +198,11 @@ pub(super) fn shifted(x: &[f64], dtype: DType) -> Result<(Vec<f64>, Vec<f64>), S
 }
 
 /// The number with the same magnitude and the other sign.
-pub(super) fn negated(x: &[f64]) -> Vec<f64> {
+pub(crate) fn negated(x: &[f64]) -> Vec<f64> {
     x.iter().map(|x| -x).collect()
 }
 
 /// Twice the numbers.
-pub(super) fn doubled(x: &[f64]) -> Vec<f64> {
+pub(crate) fn doubled(x: &[f64]) -> Vec<f64> {
     x.iter().map(|x| 2.0 * x).collect()
 }

@@ -1,13 +1,10 @@
 //! An entry of a batch alone is the same as in the batch.
 
-use touchstone_kernels::op::{
-    Activation, Attention, BatchNorm, BatchNormMode, Glu, GroupNorm, InstanceNorm, LayerNorm, RmsNorm, Rope,
-    Softmax,
-};
-use touchstone_kernels::{Backend, Inputs, Op, Operand, Problem, Tensor};
+use touchstone_kernels::{Backend, Inputs, Operand, Problem, Tensor};
 
 use super::Invariant;
 use super::answer::{Answer, Held, Stop};
+use crate::families;
 
 pub(super) fn invariant() -> Invariant {
     Invariant {
@@ -18,56 +15,9 @@ pub(super) fn invariant() -> Invariant {
     }
 }
 
-/// The same operation on one entry of its first axis; none where that axis is not a batch.
-fn single(op: &Op) -> Option<(Op, usize)> {
-    let one = |shape: &[usize]| {
-        let mut shape = shape.to_vec();
-        let entries = std::mem::replace(&mut shape[0], 1);
-        (shape, entries)
-    };
-    Some(match op {
-        Op::Attention(spec) => (Op::Attention(Attention { batch: 1, ..spec.clone() }), spec.batch),
-        Op::Rope(spec) => (Op::Rope(Rope { batch: 1, ..spec.clone() }), spec.batch),
-        Op::Softmax(spec) if spec.axis > 0 => {
-            let (shape, entries) = one(&spec.shape);
-            (Op::Softmax(Softmax { shape, ..spec.clone() }), entries)
-        }
-        Op::LayerNorm(spec) if spec.axes < spec.shape.len() => {
-            let (shape, entries) = one(&spec.shape);
-            (Op::LayerNorm(LayerNorm { shape, ..spec.clone() }), entries)
-        }
-        Op::RmsNorm(spec) if spec.shape.len() > 1 => {
-            let (shape, entries) = one(&spec.shape);
-            (Op::RmsNorm(RmsNorm { shape, ..spec.clone() }), entries)
-        }
-        Op::BatchNorm(spec) if spec.mode == BatchNormMode::Infer => {
-            let (shape, entries) = one(&spec.shape);
-            (Op::BatchNorm(BatchNorm { shape, ..spec.clone() }), entries)
-        }
-        Op::GroupNorm(spec) => {
-            let (shape, entries) = one(&spec.shape);
-            (Op::GroupNorm(GroupNorm { shape, ..spec.clone() }), entries)
-        }
-        Op::InstanceNorm(spec) => {
-            let (shape, entries) = one(&spec.shape);
-            (Op::InstanceNorm(InstanceNorm { shape, ..spec.clone() }), entries)
-        }
-        Op::Activation(spec) if !spec.shape.is_empty() => {
-            let (shape, entries) = one(&spec.shape);
-            (Op::Activation(Activation { shape, ..spec.clone() }), entries)
-        }
-        Op::Glu(spec) if spec.shape.len() > 1 => {
-            let (shape, entries) = one(&spec.shape);
-            (Op::Glu(Glu { shape, ..spec.clone() }), entries)
-        }
-        _ => return None,
-    })
-}
-
 /// The problem of the last entry of a batch alone; none where there are not several.
 pub(crate) fn last_alone(problem: &Problem, inputs: &Inputs) -> Option<(Problem, Inputs)> {
-    let (op, _) = single(&problem.op).filter(|(_, entries)| *entries > 1)?;
-    let alone = Problem::new(op, problem.dtype).ok()?;
+    let alone = Problem::new(families::checks(&problem.op).alone()?, problem.dtype).ok()?;
     let tensor = |operand: &Operand| Some((operand.name, last_entry(inputs.get(operand.name)?, operand)?));
     let tensors = alone.operands().iter().map(tensor).collect::<Option<Vec<_>>>()?;
     let inputs = Inputs::new(&alone, tensors).ok()?;

@@ -12,25 +12,21 @@
 //!
 //! | module | invariants of |
 //! |---|---|
-//! | `softmax`, `norm`, `activation`, `rope`, `attention` | one family each |
 //! | `batching` | all: an entry of a batch alone is the same |
 //! | `answer` | what a backend returned, with its tolerances |
 //! | `survey` | many cases on many backends |
 
-mod activation;
-mod answer;
-mod attention;
+pub(crate) mod answer;
 pub(crate) mod batching;
-mod norm;
-mod rope;
-mod softmax;
 mod survey;
 
-use touchstone_kernels::{Backend, Family};
+use touchstone_kernels::Backend;
+use touchstone_kernels::op::Family;
 
 pub use survey::{Break, Cell, Survey};
 
 use crate::case::Case;
+use crate::families;
 use answer::{Answer, Stop};
 
 /// A property of right results.
@@ -38,10 +34,10 @@ pub struct Invariant {
     /// Its name.
     pub name: &'static str,
     /// The family it is about; none for all of them.
-    pub family: Option<Family>,
+    pub family: Option<&'static Family>,
     /// What it says.
     pub about: &'static str,
-    holds: fn(&dyn Backend, &Answer) -> Result<(), Stop>,
+    pub(crate) holds: fn(&dyn Backend, &Answer) -> Result<(), Stop>,
 }
 
 /// What became of an invariant on one case of one backend.
@@ -57,15 +53,7 @@ pub enum Judged {
 
 /// All of them.
 pub fn all() -> Vec<Invariant> {
-    let families = [
-        attention::invariants(),
-        softmax::invariants(),
-        norm::invariants(),
-        activation::invariants(),
-        rope::invariants(),
-        vec![batching::invariant()],
-    ];
-    families.into_iter().flatten().collect()
+    families::invariants().chain([batching::invariant()]).collect()
 }
 
 /// Judges `invariants` on a case, in their order. The answer to the case itself is shared by all.

@@ -3,12 +3,12 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use touchstone_kernels::op::Activation;
-use touchstone_kernels::{Backend, Op, Problem};
+use touchstone_kernels::{Backend, Problem};
 
 use super::{Invariant, Judged, judge};
 use crate::case::Case;
 use crate::explore::on_threads;
+use crate::families;
 use crate::known::KnownIssues;
 
 /// What became of an invariant on one backend.
@@ -48,16 +48,11 @@ pub struct Survey {
     pub cases: u64,
 }
 
-/// The case, and that of its gate, which invariants of gated units ask about too.
+/// The case, and that of the operation which its invariants ask about too.
 fn asked_about(case: &Case) -> impl Iterator<Item = Case> {
-    let gate = match &case.problem.op {
-        Op::Glu(spec) => {
-            let op = Op::Activation(Activation { shape: spec.shape.clone(), function: spec.gate });
-            Some(Case { problem: Problem { op, ..case.problem }, ..*case })
-        }
-        _ => None,
-    };
-    std::iter::once(case.clone()).chain(gate)
+    let related = families::checks(&case.problem.op).related();
+    let related = related.map(|op| Case { problem: Problem { op, ..case.problem }, ..*case });
+    std::iter::once(case.clone()).chain(related)
 }
 
 impl Survey {

@@ -3,14 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use touchstone_kernels::op::Attention;
-use touchstone_kernels::{Inputs, Op, Problem};
+use touchstone_kernels::{Inputs, Problem};
 
-use super::scores;
 use super::terms::{Group, groups, terms};
+use crate::families;
 
 /// One condition. Those of an entry have to hold together.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Condition {
     /// A data operand holds NaN or ±∞.
     NonFinite,
@@ -22,36 +21,47 @@ pub(super) enum Condition {
     Mean(f64),
     /// More numbers than this are summed: those of a row, or of a group that is normalized.
     Terms(usize),
-    /// In a group that is normalized, E\[x²\] − μ² from sums in f32 may be off by more than variance and eps.
-    VarianceLost,
-    /// A score of attention is beyond the largest number of the storage type.
-    ScoresOverflow,
-    /// A query of attention sees only keys whose additive mask is the lowest finite number.
-    PenaltiesOnly,
-    /// Causal masking or a window hides a key from a query of attention.
-    HiddenKeys,
+    /// What a family defines.
+    Named(&'static Predicate),
 }
 
-const EXPECTED: &str = "non_finite, subnormal, variance_lost, scores_overflow, penalties_only, hidden_keys, \
-                        largest > NUMBER, mean > NUMBER std or terms > NUMBER";
+/// A condition that a family defines.
+#[derive(Debug)]
+pub struct Predicate {
+    /// Its name in an entry's `when`.
+    pub name: &'static str,
+    /// What holds then.
+    pub about: &'static str,
+    /// Whether it holds.
+    pub holds: fn(&Problem, &Inputs) -> bool,
+    /// Whether it can hold for these inputs in any draw: what can be told without them.
+    pub may_hold: fn(&Problem) -> bool,
+}
+
+/// Every form that a condition may have.
+fn forms() -> String {
+    let own = families::predicates().map(|predicate| predicate.name);
+    let names: Vec<&str> = ["non_finite", "subnormal"].into_iter().chain(own).collect();
+    format!("{}, largest > NUMBER, mean > NUMBER std or terms > NUMBER", names.join(", "))
+}
 
 impl FromStr for Condition {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("condition '{text}': expected {EXPECTED}");
+        let wrong = || format!("condition '{text}': expected {}", forms());
         let words: Vec<&str> = text.split_whitespace().collect();
         let number = |text: &str| text.parse().ok().filter(|x: &f64| x.is_finite() && *x >= 0.0);
         match words[..] {
             ["non_finite"] => Ok(Condition::NonFinite),
             ["subnormal"] => Ok(Condition::Subnormal),
-            ["variance_lost"] => Ok(Condition::VarianceLost),
-            ["scores_overflow"] => Ok(Condition::ScoresOverflow),
-            ["penalties_only"] => Ok(Condition::PenaltiesOnly),
-            ["hidden_keys"] => Ok(Condition::HiddenKeys),
             ["largest", ">", x] => number(x).map(Condition::Largest).ok_or_else(wrong),
             ["mean", ">", x, "std"] => number(x).map(Condition::Mean).ok_or_else(wrong),
             ["terms", ">", n] => n.parse().map(Condition::Terms).map_err(|_| wrong()),
+            [name] => {
+                let predicate = families::predicates().find(|predicate| predicate.name == name);
+                predicate.map(Condition::Named).ok_or_else(wrong)
+            }
             _ => Err(wrong()),
         }
     }
@@ -65,10 +75,7 @@ impl fmt::Display for Condition {
             Condition::Largest(x) => write!(f, "largest > {x}"),
             Condition::Mean(x) => write!(f, "mean > {x} std"),
             Condition::Terms(n) => write!(f, "terms > {n}"),
-            Condition::VarianceLost => f.write_str("variance_lost"),
-            Condition::ScoresOverflow => f.write_str("scores_overflow"),
-            Condition::PenaltiesOnly => f.write_str("penalties_only"),
-            Condition::HiddenKeys => f.write_str("hidden_keys"),
+            Condition::Named(predicate) => f.write_str(predicate.name),
         }
     }
 }
@@ -90,20 +97,7 @@ impl Condition {
                 groups(problem, inputs).iter().any(|group| Group::new(group).mean_over_deviation() > than)
             }
             Condition::Terms(than) => terms(problem) > than,
-            Condition::VarianceLost => {
-                let eps = match &problem.op {
-                    Op::LayerNorm(spec) => spec.eps as f64,
-                    _ => return false,
-                };
-                let lost = |group: Group| group.one_pass_error() > group.variance + eps;
-                groups(problem, inputs).iter().any(|group| lost(Group::new(group)))
-            }
-            Condition::ScoresOverflow => {
-                attention(problem).is_some_and(|spec| scores::overflow(spec, problem.dtype, inputs))
-            }
-            Condition::PenaltiesOnly => attention(problem)
-                .is_some_and(|spec| scores::sees_penalties_only(spec, problem.dtype, inputs)),
-            Condition::HiddenKeys => attention(problem).is_some_and(scores::hides_keys),
+            Condition::Named(predicate) => (predicate.holds)(problem, inputs),
         }
     }
 
@@ -111,16 +105,9 @@ impl Condition {
     pub(super) fn may_hold(self, problem: &Problem) -> bool {
         match self {
             Condition::Terms(than) => terms(problem) > than,
-            Condition::HiddenKeys => attention(problem).is_some_and(scores::hides_keys),
+            Condition::Named(predicate) => (predicate.may_hold)(problem),
             _ => true,
         }
-    }
-}
-
-fn attention(problem: &Problem) -> Option<&Attention> {
-    match &problem.op {
-        Op::Attention(spec) => Some(spec),
-        _ => None,
     }
 }
 

@@ -8,20 +8,21 @@
 //!
 //! The tests come with the Python package `onnx`; `scripts/setup-onnx` fetches them.
 
-mod error;
+pub(crate) mod error;
 mod judge;
-mod map;
-mod node;
+pub(crate) mod map;
+pub(crate) mod node;
 pub mod proto;
 mod test;
 #[cfg(test)]
 mod tests;
-mod value;
+pub(crate) mod value;
 
 use touchstone_kernels::{Inputs, Problem};
 
 pub use error::{NodeTestError, NodeTestErrorKind};
 pub use judge::{ATOL, Difference, Judgement, Posed, RTOL};
+pub(crate) use map::{Operator, operator};
 pub use test::{NodeTest, directories};
 
 /// What a node test comes to here.

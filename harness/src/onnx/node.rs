@@ -11,7 +11,7 @@ use super::{Part, Wanted, proto};
 
 /// Why a node is not mapped.
 #[derive(Debug)]
-pub(super) enum Unmapped {
+pub(crate) enum Unmapped {
     /// What it computes cannot be said as a problem of ours, and why.
     Outside(String),
     /// Its files are wrong.
@@ -32,43 +32,43 @@ impl From<ShapeError> for Unmapped {
 }
 
 /// A node and the tensors around it.
-pub(super) struct Node<'a> {
+pub(crate) struct Node<'a> {
     /// The directory of the test.
-    pub(super) directory: &'a Path,
+    pub(crate) directory: &'a Path,
     /// The node.
-    pub(super) message: &'a proto::Node,
+    pub(crate) message: &'a proto::Node,
     /// Version of the operator set.
-    pub(super) opset: i64,
+    pub(crate) opset: i64,
     /// By place; nothing where an optional one is left out.
-    pub(super) inputs: Vec<Option<Value>>,
+    pub(crate) inputs: Vec<Option<Value>>,
     /// Likewise.
-    pub(super) outputs: Vec<Option<Value>>,
+    pub(crate) outputs: Vec<Option<Value>>,
 }
 
 impl Node<'_> {
     /// The complaint about this node.
-    pub(super) fn wrong(&self, message: impl std::fmt::Display) -> NodeTestError {
+    pub(crate) fn wrong(&self, message: impl std::fmt::Display) -> NodeTestError {
         let kind = NodeTestErrorKind::Model(format!("{}: {message}", self.message.op_type));
         NodeTestError { path: self.directory.join("model.onnx"), kind }
     }
 
     /// An input that may be left out.
-    pub(super) fn optional(&self, place: usize) -> Option<&Value> {
+    pub(crate) fn optional(&self, place: usize) -> Option<&Value> {
         self.inputs.get(place).and_then(Option::as_ref)
     }
 
     /// An input that the operator needs.
-    pub(super) fn input(&self, place: usize) -> Result<&Value, NodeTestError> {
+    pub(crate) fn input(&self, place: usize) -> Result<&Value, NodeTestError> {
         self.optional(place).ok_or_else(|| self.wrong(format!("input {place} is missing")))
     }
 
     /// An output that may be left out.
-    pub(super) fn optional_output(&self, place: usize) -> Option<&Value> {
+    pub(crate) fn optional_output(&self, place: usize) -> Option<&Value> {
         self.outputs.get(place).and_then(Option::as_ref)
     }
 
     /// The output that every operator has.
-    pub(super) fn output(&self) -> Result<&Value, NodeTestError> {
+    pub(crate) fn output(&self) -> Result<&Value, NodeTestError> {
         self.optional_output(0).ok_or_else(|| self.wrong("it has no output"))
     }
 
@@ -83,28 +83,28 @@ impl Node<'_> {
     }
 
     /// A number, if it is given.
-    pub(super) fn number(&self, name: &str) -> Result<Option<f32>, NodeTestError> {
+    pub(crate) fn number(&self, name: &str) -> Result<Option<f32>, NodeTestError> {
         Ok(self.attribute(name, proto::Attribute::FLOAT)?.map(|attribute| attribute.f))
     }
 
     /// An integer, if it is given.
-    pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, NodeTestError> {
+    pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, NodeTestError> {
         Ok(self.attribute(name, proto::Attribute::INT)?.map(|attribute| attribute.i))
     }
 
     /// A count; 0 where it is not given.
-    pub(super) fn count(&self, name: &str) -> Result<usize, NodeTestError> {
+    pub(crate) fn count(&self, name: &str) -> Result<usize, NodeTestError> {
         let count = self.integer(name)?.unwrap_or(0);
         usize::try_from(count).map_err(|_| self.wrong(format!("attribute '{name}' is {count}")))
     }
 
     /// A text; empty where it is not given.
-    pub(super) fn text(&self, name: &str) -> Result<&[u8], NodeTestError> {
+    pub(crate) fn text(&self, name: &str) -> Result<&[u8], NodeTestError> {
         Ok(self.attribute(name, proto::Attribute::STRING)?.map_or(&[], |attribute| &attribute.s))
     }
 
     /// An axis of `rank`, counted from the end where it is negative.
-    pub(super) fn axis(&self, default: i64, rank: usize) -> Result<usize, NodeTestError> {
+    pub(crate) fn axis(&self, default: i64, rank: usize) -> Result<usize, NodeTestError> {
         let axis = self.integer("axis")?.unwrap_or(default);
         let from_start = if axis < 0 { axis + rank as i64 } else { axis };
         usize::try_from(from_start)
@@ -115,16 +115,16 @@ impl Node<'_> {
 }
 
 /// An operand of ours, and the value that it is made of.
-pub(super) struct Given<'a>(pub(super) &'static str, pub(super) &'a Value, pub(super) Tensor);
+pub(crate) struct Given<'a>(pub(crate) &'static str, pub(crate) &'a Value, pub(crate) Tensor);
 
 impl<'a> Given<'a> {
     /// A value as it is.
-    pub(super) fn whole(name: &'static str, value: &'a Value) -> Self {
+    pub(crate) fn whole(name: &'static str, value: &'a Value) -> Self {
         Given(name, value, value.tensor.clone())
     }
 
     /// A value in another shape with the same elements in the same order.
-    pub(super) fn reshaped(
+    pub(crate) fn reshaped(
         name: &'static str,
         value: &'a Value,
         shape: &[usize],
@@ -138,17 +138,22 @@ impl<'a> Given<'a> {
 }
 
 /// A result of ours, the output that says what it has to be, and what that is in our order.
-pub(super) struct Claim<'a>(pub(super) &'static str, pub(super) &'a Value, pub(super) ArrayD<f64>);
+pub(crate) struct Claim<'a>(pub(crate) &'static str, pub(crate) &'a Value, pub(crate) ArrayD<f64>);
 
 impl<'a> Claim<'a> {
     /// An output in its own order.
-    pub(super) fn whole(result: &'static str, output: &'a Value) -> Self {
+    pub(crate) fn whole(result: &'static str, output: &'a Value) -> Self {
         Claim(result, output, output.array())
     }
 }
 
 /// A problem with its operands and the results that it has to have.
-pub(super) fn part(op: Op, dtype: DType, operands: Vec<Given>, claims: Vec<Claim>) -> Result<Part, Unmapped> {
+pub(crate) fn part(
+    op: impl Into<Op>,
+    dtype: DType,
+    operands: Vec<Given>,
+    claims: Vec<Claim>,
+) -> Result<Part, Unmapped> {
     let problem = Problem::new(op, dtype)?;
     // Each by itself first: the complaint then names the file.
     for operand in problem.operands() {

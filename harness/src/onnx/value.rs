@@ -11,18 +11,18 @@ use super::proto;
 
 /// A named tensor.
 #[derive(Clone, Debug)]
-pub(super) struct Value {
+pub(crate) struct Value {
     /// Its name in the model.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Where it comes from.
-    pub(super) file: PathBuf,
+    pub(crate) file: PathBuf,
     /// The tensor.
-    pub(super) tensor: Tensor,
+    pub(crate) tensor: Tensor,
 }
 
 impl Value {
     /// Reads a tensor file and holds it against what the model declares.
-    pub(super) fn read(file: &Path, declared: &proto::ValueInfo) -> Result<Self, NodeTestError> {
+    pub(crate) fn read(file: &Path, declared: &proto::ValueInfo) -> Result<Self, NodeTestError> {
         let at = |kind| NodeTestError { path: file.into(), kind };
         let bytes = std::fs::read(file).map_err(|error| at(error.into()))?;
         let message = proto::Tensor::decode(bytes.as_slice()).map_err(|error| at(error.into()))?;
@@ -55,7 +55,7 @@ impl Value {
     }
 
     /// The tensor of a message.
-    pub(super) fn from_message(
+    pub(crate) fn from_message(
         name: &str,
         file: &Path,
         message: &proto::Tensor,
@@ -79,18 +79,18 @@ impl Value {
     }
 
     /// The complaint about this tensor.
-    pub(super) fn wrong(&self, message: impl Into<String>) -> NodeTestError {
+    pub(crate) fn wrong(&self, message: impl Into<String>) -> NodeTestError {
         let (name, message) = (self.name.clone(), message.into());
         NodeTestError { path: self.file.clone(), kind: NodeTestErrorKind::Tensor { name, message } }
     }
 
     /// The dimensions.
-    pub(super) fn shape(&self) -> &[usize] {
+    pub(crate) fn shape(&self) -> &[usize] {
         self.tensor.shape()
     }
 
     /// The storage type of a floating-point tensor.
-    pub(super) fn dtype(&self) -> Result<DType, NodeTestError> {
+    pub(crate) fn dtype(&self) -> Result<DType, NodeTestError> {
         match self.tensor.element() {
             ElementType::Float(dtype) => Ok(dtype),
             found => Err(self.wrong(format!("holds {found}, expected floating-point numbers"))),
@@ -98,7 +98,7 @@ impl Value {
     }
 
     /// The elements in f64, which holds each of them exactly.
-    pub(super) fn array(&self) -> ArrayD<f64> {
+    pub(crate) fn array(&self) -> ArrayD<f64> {
         #[expect(clippy::expect_used, reason = "a tensor has as many elements as its shape says")]
         ArrayD::from_shape_vec(self.shape(), self.tensor.to_f64())
             .expect("as many elements as the shape says")
@@ -106,7 +106,7 @@ impl Value {
 }
 
 /// An array as a tensor of an element type that holds its elements exactly.
-pub(super) fn tensor(element: ElementType, array: &ArrayD<f64>) -> Tensor {
+pub(crate) fn tensor(element: ElementType, array: &ArrayD<f64>) -> Tensor {
     let values: Vec<f64> = array.iter().copied().collect();
     let tensor = match element {
         ElementType::Float(dtype) => Tensor::from_f64(dtype, array.shape(), &values),

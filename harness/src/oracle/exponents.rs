@@ -11,30 +11,30 @@
 //! long before p_j·e^ε_j does.
 
 /// ln Σ exp(x_j), without overflow; −∞ of no terms.
-pub(super) fn log_sum_exp(terms: impl Iterator<Item = f64> + Clone) -> f64 {
+pub(crate) fn log_sum_exp(terms: impl Iterator<Item = f64> + Clone) -> f64 {
     let max = terms.clone().fold(f64::NEG_INFINITY, f64::max);
     if max == f64::NEG_INFINITY { max } else { max + super::sum(terms.map(|x| (x - max).exp())).ln() }
 }
 
 /// A weight by its logarithm, and the largest error of its exponent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Weight {
-    pub(super) log: f64,
-    pub(super) error: f64,
+pub(crate) struct Weight {
+    pub(crate) log: f64,
+    pub(crate) error: f64,
 }
 
 /// By how much the sum of all exponentials may be wrong, as logarithms that are not negative.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SumError {
+pub(crate) struct SumError {
     /// ln of the factor by which it may be too large.
-    pub(super) above: f64,
+    pub(crate) above: f64,
     /// ln of the factor by which it may be too small.
-    pub(super) below: f64,
+    pub(crate) below: f64,
 }
 
 impl SumError {
     /// The sum of weights whose exponents are off by their errors.
-    pub(super) fn of(weights: impl Iterator<Item = Weight> + Clone) -> Self {
+    pub(crate) fn of(weights: impl Iterator<Item = Weight> + Clone) -> Self {
         // What is undefined stays so, and refuses: `max` would take 0.
         let not_negative = |x: f64| if x.is_nan() { x } else { x.max(0.0) };
         SumError {
@@ -45,13 +45,13 @@ impl SumError {
 
     /// With a relative error of the summation itself.
     #[must_use]
-    pub(super) fn rounded(self, relative: f64) -> Self {
+    pub(crate) fn rounded(self, relative: f64) -> Self {
         SumError { above: self.above + relative.ln_1p(), below: self.below - (-relative).ln_1p() }
     }
 }
 
 /// e^log·(e^by − 1), also where e^log underflows. Infinite where it overflows.
-pub(super) fn change(log: f64, by: f64) -> f64 {
+pub(crate) fn change(log: f64, by: f64) -> f64 {
     let weight = log.exp();
     if weight > 0.0 && weight.is_finite() && by < 700.0 {
         weight * by.exp_m1()

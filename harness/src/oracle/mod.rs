@@ -8,16 +8,17 @@
 //! The oracle's own error is about n·2⁻⁵³ relative where the bounds are at least 2⁻²⁴: a part in
 //! 10⁵ even for sums of a thousand terms.
 
-mod activation;
-mod attention;
-mod exponents;
-mod norm;
-mod rope;
+mod bounded;
+pub(crate) mod exponents;
+mod real;
 pub mod rounding;
-mod softmax;
 
-use touchstone_kernels::op::Unary;
-use touchstone_kernels::{DType, ElementType, Inputs, Op, Operand, Problem};
+pub use self::bounded::Bounded;
+pub use self::real::{Formula, Operands, Real, expect as by_formula};
+
+use touchstone_kernels::{DType, ElementType, Inputs, Operand, Problem};
+
+use crate::families;
 
 /// The results that a problem must have.
 #[derive(Clone, Debug)]
@@ -72,7 +73,7 @@ impl Rows {
 }
 
 impl ExpectedResult {
-    fn new(operand: &Operand, row: usize) -> Self {
+    pub(crate) fn new(operand: &Operand, row: usize) -> Self {
         let dtype = match operand.element {
             ElementType::Float(dtype) => dtype,
             ElementType::I64 | ElementType::Bool => unreachable!("every result is floating-point"),
@@ -90,7 +91,10 @@ impl ExpectedResult {
     }
 
     /// Values and errors of the block-th `len` elements, for writers that go in parallel.
-    fn blocks(&mut self, len: usize) -> impl rayon::iter::IndexedParallelIterator<Item = Block<'_>> {
+    pub(crate) fn blocks(
+        &mut self,
+        len: usize,
+    ) -> impl rayon::iter::IndexedParallelIterator<Item = Block<'_>> {
         use rayon::prelude::*;
         let len = len.max(1);
         self.value
@@ -101,14 +105,9 @@ impl ExpectedResult {
 }
 
 /// A run of elements to be filled.
-struct Block<'a> {
-    value: &'a mut [f64],
-    error: &'a mut [f64],
-}
-
-/// A point-wise function of one argument, up to the last bits of f64.
-pub fn unary(function: Unary, x: f64) -> f64 {
-    activation::value(function, x)
+pub(crate) struct Block<'a> {
+    pub(crate) value: &'a mut [f64],
+    pub(crate) error: &'a mut [f64],
 }
 
 /// Computes values and bounds of every result.
@@ -116,39 +115,24 @@ pub fn unary(function: Unary, x: f64) -> f64 {
 /// # Panics
 /// When the inputs are not those of the problem; [`Inputs::new`] has checked that they are.
 pub fn expect(problem: &Problem, inputs: &Inputs) -> Expected {
-    let operand = |name: &str| inputs.get(name).map(|tensor| tensor.to_f64());
-    let results = match &problem.op {
-        Op::Attention(spec) => attention::expect(spec, problem, inputs),
-        Op::Softmax(spec) => softmax::expect(spec, problem, &required(inputs, "x")),
-        Op::LayerNorm(spec) => norm::layer_norm(spec, problem, inputs),
-        Op::RmsNorm(spec) => norm::rms_norm(spec, problem, inputs),
-        Op::BatchNorm(spec) => norm::batch_norm(spec, problem, inputs),
-        Op::GroupNorm(spec) => norm::group_norm(spec, problem, inputs),
-        Op::InstanceNorm(spec) => norm::instance_norm(spec, problem, inputs),
-        Op::Activation(spec) => activation::unary(spec, problem, &required(inputs, "x")),
-        Op::Glu(spec) => activation::gated(spec, problem, inputs),
-        Op::Rope(spec) => {
-            rope::expect(spec, problem, &required(inputs, "x"), operand("freq_factors"), inputs)
-        }
-    };
-    Expected { results }
+    Expected { results: families::checks(&problem.op).expect(problem, inputs) }
 }
 
 /// The operand as f64.
-fn required(inputs: &Inputs, name: &str) -> Vec<f64> {
+pub(crate) fn required(inputs: &Inputs, name: &str) -> Vec<f64> {
     #[expect(clippy::expect_used, reason = "Inputs::new has checked that every operand is there")]
     inputs.get(name).expect("operands were checked").to_f64()
 }
 
 /// A sum with Neumaier's compensation (1974): its error does not grow with the number of terms.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sum {
+pub(crate) struct Sum {
     sum: f64,
     compensation: f64,
 }
 
 impl Sum {
-    fn add(&mut self, x: f64) {
+    pub(crate) fn add(&mut self, x: f64) {
         let sum = self.sum + x;
         // Non-finite sums have no compensation: it would turn ∞ into NaN.
         if sum.is_finite() {
@@ -158,7 +142,7 @@ impl Sum {
         self.sum = sum;
     }
 
-    fn value(self) -> f64 {
+    pub(crate) fn value(self) -> f64 {
         self.sum + self.compensation
     }
 }
@@ -172,6 +156,6 @@ impl FromIterator<f64> for Sum {
 }
 
 /// The sum of the terms.
-fn sum(terms: impl IntoIterator<Item = f64>) -> f64 {
+pub(crate) fn sum(terms: impl IntoIterator<Item = f64>) -> f64 {
     terms.into_iter().collect::<Sum>().value()
 }

@@ -5,7 +5,7 @@ use touchstone_kernels::DType;
 
 /// In which order numbers are added in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(crate) enum Order {
     /// Runs of so many one after the other, the sums of the runs in pairs.
     Runs(usize),
     /// The same from the end.
@@ -22,7 +22,7 @@ pub(super) enum Order {
 
 impl Order {
     /// The sum of the terms.
-    pub(super) fn sum(self, terms: &[f32]) -> f32 {
+    pub(crate) fn sum(self, terms: &[f32]) -> f32 {
         match self {
             Order::Runs(n) => pairs(&terms.chunks(n).map(|run| run.iter().sum()).collect::<Vec<f32>>()),
             Order::Backwards(n) => {
@@ -73,7 +73,7 @@ fn compensated(terms: &[f32]) -> f32 {
 
 /// How a dot product is formed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Product {
+pub(crate) enum Product {
     /// Products rounded, then added.
     Rounded(Order),
     /// With fused multiply-add, one after the other.
@@ -84,7 +84,7 @@ pub(super) enum Product {
 
 impl Product {
     /// The dot product of two rows.
-    pub(super) fn of(self, a: &[f32], b: &[f32]) -> f32 {
+    pub(crate) fn of(self, a: &[f32], b: &[f32]) -> f32 {
         let products = || a.iter().zip(b).map(|(a, b)| a * b);
         match self {
             Product::Rounded(Order::Double) => {
@@ -98,32 +98,32 @@ impl Product {
 }
 
 /// A number rounded to a storage type.
-pub(super) fn stored(dtype: DType, x: f32) -> f32 {
+pub(crate) fn stored(dtype: DType, x: f32) -> f32 {
     dtype.round(x as f64) as f32
 }
 
 /// The larger number, NaN if either is.
-pub(super) fn max(a: f32, b: f32) -> f32 {
+pub(crate) fn max(a: f32, b: f32) -> f32 {
     if a > b || a.is_nan() { a } else { b }
 }
 
 /// The largest of a row, NaN if there is one.
-pub(super) fn largest(row: &[f32]) -> f32 {
+pub(crate) fn largest(row: &[f32]) -> f32 {
     row.iter().copied().fold(f32::NEG_INFINITY, max)
 }
 
 /// e^x, correctly rounded but for one case in 10⁸.
-pub(super) fn exp_rounded(x: f32) -> f32 {
+pub(crate) fn exp_rounded(x: f32) -> f32 {
     (x as f64).exp() as f32
 }
 
 /// e^x, one unit in the last place too large.
-pub(super) fn exp_above(x: f32) -> f32 {
+pub(crate) fn exp_above(x: f32) -> f32 {
     nudged(x, f32::next_up)
 }
 
 /// e^x, one unit in the last place too small.
-pub(super) fn exp_below(x: f32) -> f32 {
+pub(crate) fn exp_below(x: f32) -> f32 {
     nudged(x, f32::next_down)
 }
 
@@ -134,7 +134,7 @@ fn nudged(x: f32, nudge: fn(f32) -> f32) -> f32 {
 }
 
 /// e^x by Cody and Waite's two-part reduction and a polynomial, as vector libraries do it.
-pub(super) fn exp_reduced(x: f32) -> f32 {
+pub(crate) fn exp_reduced(x: f32) -> f32 {
     // ln 2 in two parts: the first has few enough bits that k times it is exact.
     const HIGH: f32 = 0.693_359_4;
     const LOW: f32 = -2.121_944_4e-4;

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use touchstone_kernels::host::HostPrepared;
 use touchstone_kernels::naive::Naive;
+use touchstone_kernels::op::Family;
 use touchstone_kernels::{
-    Backend, BackendError, BackendId, BackendInfo, Contract, DType, Declaration, ElementType, Family,
-    InputError, Inputs, Moments, Op, Outputs, Prepared, Problem, Support, Tensor,
+    Backend, BackendError, BackendId, BackendInfo, Contract, DType, Declaration, ElementType, InputError,
+    Inputs, Moments, Op, Outputs, Prepared, Problem, Support, Tensor,
 };
 
 use crate::safeguard::{Safeguard, Safeguards};
 
 /// The results of a plain function from problem and operands.
-pub(super) type Computed = Result<Outputs, BackendError>;
+pub type Computed = Result<Outputs, BackendError>;
 
 type Applies = Arc<dyn Fn(&Problem) -> bool + Send + Sync>;
 type Plant = Box<dyn Fn() -> Prepare + Send + Sync>;
@@ -21,7 +22,7 @@ type Prepare =
 
 /// What results hold before a kernel writes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Memory {
+pub(crate) enum Memory {
     /// NaN, as everywhere in Touchstone.
     Unwritten,
     /// 0, as fresh memory of the system.
@@ -29,7 +30,7 @@ pub(super) enum Memory {
 }
 
 /// A kernel in host memory.
-pub(super) fn hosted(
+pub(crate) fn hosted(
     memory: Memory,
     problem: &Problem,
     inputs: &Inputs,
@@ -51,7 +52,7 @@ pub struct Specimen {
     /// The mistake as a person makes it, or the way in a sentence.
     pub about: &'static str,
     /// The family it belongs to; none for the machinery around every kernel.
-    pub family: Option<Family>,
+    pub family: Option<&'static Family>,
     dtypes: &'static [DType],
     declaration: Declaration,
     stateful: bool,
@@ -60,16 +61,16 @@ pub struct Specimen {
 }
 
 /// The types below f32: where something is kept "in the storage type".
-pub(super) const SHORT: &[DType] = &[DType::F16, DType::BF16];
+pub(crate) const SHORT: &[DType] = &[DType::F16, DType::BF16];
 /// f32 alone: mistakes that vanish in the rounding to a shorter type.
-pub(super) const F32: &[DType] = &[DType::F32];
+pub(crate) const F32: &[DType] = &[DType::F32];
 /// The types with the range of f32.
-pub(super) const WIDE: &[DType] = &[DType::F32, DType::BF16];
+pub(crate) const WIDE: &[DType] = &[DType::F32, DType::BF16];
 
 impl Specimen {
     /// A specimen that computes its results by a function of problem and operands.
-    pub(super) fn new(
-        family: Option<Family>,
+    pub fn new(
+        family: Option<&'static Family>,
         name: &'static str,
         about: &'static str,
         applies: impl Fn(&Problem) -> bool + Send + Sync + 'static,
@@ -90,8 +91,8 @@ impl Specimen {
     }
 
     /// A specimen with a state of its own: `plant` makes what prepares its runs.
-    pub(super) fn prepared(
-        family: Option<Family>,
+    pub(crate) fn prepared(
+        family: Option<&'static Family>,
         name: &'static str,
         about: &'static str,
         applies: impl Fn(&Problem) -> bool + Send + Sync + 'static,
@@ -110,19 +111,19 @@ impl Specimen {
     }
 
     /// The same in a library that declares the normwise contract.
-    pub(super) fn normwise(self) -> Self {
+    pub(crate) fn normwise(self) -> Self {
         let declaration = Declaration { contract: Contract::Normwise, ..self.declaration };
         Specimen { declaration, ..self }
     }
 
     /// The same in a library that declares running moments.
-    pub(super) fn running(self) -> Self {
+    pub(crate) fn running(self) -> Self {
         let declaration = Declaration { moments: Moments::Running, ..self.declaration };
         Specimen { declaration, ..self }
     }
 
     /// The same, where it shows in some storage types only.
-    pub(super) fn only(self, dtypes: &'static [DType]) -> Self {
+    pub(crate) fn only(self, dtypes: &'static [DType]) -> Self {
         Specimen { dtypes, ..self }
     }
 
@@ -133,13 +134,11 @@ impl Specimen {
 
     /// Whether the mistake can be made on this problem, or whether the way leads through it.
     pub fn applies(&self, problem: &Problem) -> bool {
-        self.dtypes.contains(&problem.dtype)
-            && self.family.is_none_or(|family| family == problem.family())
-            && (self.applies)(problem)
+        self.dtypes.contains(&problem.dtype) && is_meant(self.family, problem) && (self.applies)(problem)
     }
 
     /// Whether it may behave otherwise when it runs again.
-    pub(super) fn is_stateful(&self) -> bool {
+    pub(crate) fn is_stateful(&self) -> bool {
         self.stateful
     }
 
@@ -150,17 +149,23 @@ impl Specimen {
 
     /// The same where some safeguards stand: the one at the kernel's own end is what its results hold
     /// before it writes them.
-    pub(super) fn backend_under(&self, safeguards: Safeguards) -> Arc<dyn Backend> {
+    pub(crate) fn backend_under(&self, safeguards: Safeguards) -> Arc<dyn Backend> {
         let memory = if safeguards.have(Safeguard::Unwritten) { Memory::Unwritten } else { Memory::Zeroed };
         let prepare = (self.plant)();
         let (dtypes, family, applies) = (self.dtypes, self.family, Arc::clone(&self.applies));
         let supports = Box::new(move |problem: &Problem| {
-            dtypes.contains(&problem.dtype)
-                && family.is_none_or(|family| family == problem.family())
-                && applies(problem)
+            dtypes.contains(&problem.dtype) && is_meant(family, problem) && applies(problem)
         });
         let (id, declaration) = (BackendId::new(self.name), self.declaration.clone());
         Arc::new(Planted { id, declaration, memory, supports, prepare })
+    }
+}
+
+/// Whether a problem is of the family. Mistakes of the machinery are made around what `naive` computes.
+fn is_meant(family: Option<&'static Family>, problem: &Problem) -> bool {
+    match family {
+        Some(family) => family == problem.family(),
+        None => Naive.supports(problem) == Support::Yes,
     }
 }
 
@@ -195,29 +200,29 @@ impl Backend for Planted {
 }
 
 /// What the naive backend answers.
-pub(super) fn naive(problem: &Problem, inputs: &Inputs) -> Computed {
+pub(crate) fn naive(problem: &Problem, inputs: &Inputs) -> Computed {
     let mut prepared = Naive.ready(problem, inputs)?;
     prepared.run()?;
     prepared.outputs()
 }
 
 /// What the naive backend answers to another operation over the same operands.
-pub(super) fn naive_on(op: Op, dtype: DType, inputs: &Inputs) -> Computed {
-    naive(&Problem { op, dtype }, inputs)
+pub(crate) fn naive_on(op: impl Into<Op>, dtype: DType, inputs: &Inputs) -> Computed {
+    naive(&Problem { op: op.into(), dtype }, inputs)
 }
 
 /// The numbers of an operand; none where the problem does not have it.
-pub(super) fn optional(inputs: &Inputs, name: &str) -> Option<Vec<f32>> {
+pub(crate) fn optional(inputs: &Inputs, name: &str) -> Option<Vec<f32>> {
     inputs.get(name).map(|tensor| tensor.to_f64().into_iter().map(|x| x as f32).collect())
 }
 
 /// The numbers of an operand.
-pub(super) fn operand(inputs: &Inputs, name: &str) -> Result<Vec<f32>, BackendError> {
+pub(crate) fn operand(inputs: &Inputs, name: &str) -> Result<Vec<f32>, BackendError> {
     Ok(optional(inputs, name).ok_or_else(|| InputError::Missing { name: name.into() })?)
 }
 
 /// A tensor of numbers, each rounded once.
-pub(super) fn tensor(element: ElementType, shape: &[usize], values: &[f64]) -> Result<Tensor, BackendError> {
+pub(crate) fn tensor(element: ElementType, shape: &[usize], values: &[f64]) -> Result<Tensor, BackendError> {
     Ok(match element {
         ElementType::Float(dtype) => Tensor::from_f64(dtype, shape, values)?,
         ElementType::I64 => Tensor::from_slice(shape, &values.iter().map(|&x| x as i64).collect::<Vec<_>>())?,
@@ -226,7 +231,7 @@ pub(super) fn tensor(element: ElementType, shape: &[usize], values: &[f64]) -> R
 }
 
 /// The results of a problem from f32 numbers, each rounded once.
-pub(super) fn results(problem: &Problem, values: &[Vec<f32>]) -> Computed {
+pub(crate) fn results(problem: &Problem, values: &[Vec<f32>]) -> Computed {
     let tensors = problem.results().into_iter().zip(values).map(|(result, values)| {
         let values: Vec<f64> = values.iter().map(|&x| x as f64).collect();
         tensor(result.element, &result.shape, &values)
@@ -236,7 +241,7 @@ pub(super) fn results(problem: &Problem, values: &[Vec<f32>]) -> Computed {
 
 /// The operands with one of them changed, which is what a kernel sees that misreads it. `problem`
 /// is the one they are for afterwards.
-pub(super) fn misread(
+pub(crate) fn misread(
     problem: &Problem,
     inputs: &Inputs,
     name: &str,
@@ -255,7 +260,7 @@ pub(super) fn misread(
 }
 
 /// Results with their numbers changed, as by a kernel that stores them wrongly.
-pub(super) fn mistaken(
+pub(crate) fn mistaken(
     problem: &Problem,
     outputs: &Outputs,
     mut change: impl FnMut(&str, &mut Vec<f64>),
@@ -269,6 +274,6 @@ pub(super) fn mistaken(
 }
 
 /// The answer to a problem of another operation than a specimen is for.
-pub(super) fn unsupported() -> BackendError {
+pub(crate) fn unsupported() -> BackendError {
     BackendError::Unsupported { reason: "another family".into() }
 }

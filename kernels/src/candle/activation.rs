@@ -3,9 +3,48 @@
 use candle_core::{D, DType, Result, Tensor};
 use candle_nn::ops;
 
-use super::{Compute, Operands};
-use crate::backend::Support;
+use super::{Compute, Entry, HasKernel, Operands, Place, of};
+use crate::backend::{Declaration, Support};
 use crate::op::{Activation, Glu, GluLayout, Unary};
+use crate::unstated::Unstated;
+
+pub(super) const KERNELS: &[Entry] = &[of::<Activation>, of::<Glu>];
+
+impl HasKernel for Activation {
+    fn supports(&self, _place: Place) -> Support {
+        match Path::of(self.function) {
+            Some(_) => Support::Yes,
+            None => Support::no_kernel("candle", self.function.name()),
+        }
+    }
+
+    fn declares(&self, _dtype: crate::DType, _place: Place) -> Declaration {
+        Declaration::library(Path::of(self.function).map_or("none", |path| path.name))
+    }
+
+    fn prepare(&self, operands: &Operands) -> Result<Compute> {
+        let x = operands.upload("x")?;
+        let apply = function(self.function)?;
+        Ok(Box::new(move || Ok(vec![apply(&x)?])))
+    }
+
+    fn unstated(&self, call: Unstated, operands: &Operands) -> Result<Option<Tensor>> {
+        match call {
+            Unstated::Gelu => operands.upload("x")?.gelu().map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl HasKernel for Glu {
+    fn declares(&self, _dtype: crate::DType, _place: Place) -> Declaration {
+        Declaration::library(glu_path(self))
+    }
+
+    fn prepare(&self, operands: &Operands) -> Result<Compute> {
+        prepare_glu(self, operands)
+    }
+}
 
 type Function = Box<dyn Fn(&Tensor) -> Result<Tensor>>;
 
@@ -61,20 +100,8 @@ fn composed(function: Unary) -> Option<Path> {
     })
 }
 
-pub(super) fn supports(function: Unary) -> Support {
-    match Path::of(function) {
-        Some(_) => Support::Yes,
-        None => Support::No(format!("candle has no {}", function.name()).into()),
-    }
-}
-
 /// Which operations run.
-pub(super) fn path(function: Unary) -> &'static str {
-    Path::of(function).map_or("none", |path| path.name)
-}
-
-/// Which operations run.
-pub(super) fn glu_path(spec: &Glu) -> &'static str {
+fn glu_path(spec: &Glu) -> &'static str {
     match spec.gate {
         _ if is_swiglu(spec) => "ops::swiglu",
         Unary::Relu => "composed in f32: relu(gate) * up",
@@ -90,12 +117,6 @@ fn is_swiglu(spec: &Glu) -> bool {
     spec.gate == Unary::Silu && spec.layout == GluLayout::GateFirst
 }
 
-pub(super) fn prepare(spec: &Activation, operands: &Operands) -> Result<Compute> {
-    let x = operands.upload("x")?;
-    let apply = function(spec.function)?;
-    Ok(Box::new(move || Ok(vec![apply(&x)?])))
-}
-
 fn function(function: Unary) -> Result<Function> {
     match Path::of(function) {
         Some(path) => Ok(path.apply),
@@ -103,7 +124,7 @@ fn function(function: Unary) -> Result<Function> {
     }
 }
 
-pub(super) fn prepare_glu(spec: &Glu, operands: &Operands) -> Result<Compute> {
+fn prepare_glu(spec: &Glu, operands: &Operands) -> Result<Compute> {
     let apply = function(spec.gate)?;
     let gated = move |gate: &Tensor, up: &Tensor| {
         let out = (apply(&gate.to_dtype(DType::F32)?)? * up.to_dtype(DType::F32)?)?;

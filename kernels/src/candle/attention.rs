@@ -5,13 +5,44 @@ use candle_nn::attention::{AttnMask, flash_attn, flash_attn_varlen_cpu};
 use candle_nn::ops::softmax_last_dim;
 use half::{bf16, f16};
 
-use super::{Compute, Operands, Place};
+use super::{Compute, Entry, HasKernel, Operands, Place, of};
+use crate::backend::{Declaration, Support};
 use crate::op::attention::Window;
 use crate::op::{Attention, Causal, Mask};
+use crate::unstated::Unstated;
+
+pub(super) const KERNELS: &[Entry] = &[of::<Attention>];
+
+impl HasKernel for Attention {
+    fn supports(&self, _place: Place) -> Support {
+        // Of a cache with no keys in use candle would get an empty view.
+        if self.kv_len == 0 { Support::No(super::EMPTY.into()) } else { Support::Yes }
+    }
+
+    fn declares(&self, dtype: crate::DType, place: Place) -> Declaration {
+        Declaration::library(path(self, dtype, place).name())
+    }
+
+    fn prepare(&self, operands: &Operands) -> Result<Compute> {
+        match path(self, operands.storage, operands.place) {
+            Path::Flash => flash(self, operands),
+            Path::FlashVarlen => flash_varlen(self, operands),
+            Path::FlashMasked => flash_masked(self, operands),
+            Path::Composed => composed(self, operands),
+        }
+    }
+
+    fn unstated(&self, call: Unstated, operands: &Operands) -> Result<Option<Tensor>> {
+        match call {
+            Unstated::Causal if operands.place == Place::Cpu => causal(self, operands).map(Some),
+            _ => Ok(None),
+        }
+    }
+}
 
 /// Which operations run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Path {
+enum Path {
     /// `candle_nn::attention::flash_attn`: no mask, or a causal one.
     Flash,
     /// `flash_attn_varlen_cpu`: ALiBi and windows, without masks that are data.
@@ -24,7 +55,7 @@ pub(super) enum Path {
 }
 
 impl Path {
-    pub(super) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Path::Flash => "flash_attn",
             Path::FlashVarlen => "flash_attn_varlen_cpu",
@@ -36,7 +67,7 @@ impl Path {
 
 /// Candle's flash attention runs on the CPU only, gives no log-sum-exp, knows no sinks, and
 /// wants D = Dv. What a query may not see it never reads.
-pub(super) fn path(spec: &Attention, dtype: crate::DType, place: Place) -> Path {
+fn path(spec: &Attention, dtype: crate::DType, place: Place) -> Path {
     let bf16 = dtype == crate::DType::BF16;
     let plain = spec.mask == Mask::None && spec.window.is_none() && !spec.alibi;
     let flash = place == Place::Cpu && spec.head_dim == spec.v_dim && !spec.lse && !spec.sinks;
@@ -75,15 +106,6 @@ fn packs(spec: &Attention, bf16: bool) -> bool {
     aligned && spec.softcap.is_none() && !bf16
 }
 
-pub(super) fn prepare(spec: &Attention, path: Path, operands: &Operands) -> Result<Compute> {
-    match path {
-        Path::Flash => flash(spec, operands),
-        Path::FlashVarlen => flash_varlen(spec, operands),
-        Path::FlashMasked => flash_masked(spec, operands),
-        Path::Composed => composed(spec, operands),
-    }
-}
-
 /// q, k and v as uploaded, of a cache only the rows in use.
 fn upload(spec: &Attention, operands: &Operands) -> Result<[Tensor; 3]> {
     let used = |name| operands.upload(name)?.narrow(2, 0, spec.kv_len);
@@ -103,7 +125,7 @@ fn flash_attention(spec: &Attention, [q, k, v]: [&Tensor; 3], mask: AttnMask) ->
 }
 
 /// `flash_attn` with the mask that is simply named causal.
-pub(super) fn causal(spec: &Attention, operands: &Operands) -> Result<Tensor> {
+fn causal(spec: &Attention, operands: &Operands) -> Result<Tensor> {
     let [q, k, v] = upload(spec, operands)?;
     flash_attention(spec, [&q, &k, &v], AttnMask::causal())
 }

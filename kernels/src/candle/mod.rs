@@ -11,15 +11,9 @@
 //! Candle takes its threads from process-wide pools that are sized once, from the environment
 //! variable `RAYON_NUM_THREADS`: a process that should use n threads must be started with it.
 
-mod activation;
-mod attention;
 #[cfg(feature = "candle-cuda")]
 mod events;
-mod norm;
 mod peaks;
-mod rope;
-mod softmax;
-mod unstated;
 
 use std::cell::RefCell;
 use std::sync::OnceLock;
@@ -30,11 +24,37 @@ use crate::backend::{Backend, BackendId, BackendInfo, Declaration, Prepared, Sup
 use crate::device::{DevicePeaks, Probe, Stopwatch};
 use crate::dtype::{ElementType, Scalar};
 use crate::error::BackendError;
-use crate::op::Op;
 use crate::operands::{Inputs, Outputs};
 use crate::problem::Problem;
 use crate::registry::Registry;
+use crate::table::kernel_table;
 use crate::unstated::{Habit, Unstated};
+
+kernel_table!(activation, attention, norm, rope, softmax);
+
+/// Why it refuses a problem without elements.
+const EMPTY: &str = "candle's reductions and chunked kernels reject empty tensors";
+
+/// An operation that this backend computes.
+trait HasKernel {
+    /// Whether it can there with these fields.
+    fn supports(&self, place: Place) -> Support {
+        let _ = place;
+        Support::Yes
+    }
+
+    /// What is promised of a storage type.
+    fn declares(&self, dtype: crate::DType, place: Place) -> Declaration;
+
+    /// Uploads the operands and binds them.
+    fn prepare(&self, operands: &Operands) -> candle_core::Result<Compute>;
+
+    /// The result of candle's own function by its bare name, where it has the function on this device.
+    fn unstated(&self, call: Unstated, operands: &Operands) -> candle_core::Result<Option<Tensor>> {
+        let _ = (call, operands);
+        Ok(None)
+    }
+}
 
 /// The version of candle, which this crate's manifest pins.
 const VERSION: &str = "0.11.1";
@@ -139,30 +159,19 @@ impl Backend for Candle {
     }
 
     fn supports(&self, problem: &Problem) -> Support {
-        // Of a cache with no keys in use candle would get an empty view.
-        let no_keys = matches!(&problem.op, Op::Attention(spec) if spec.kv_len == 0);
-        if no_keys || problem.operands().iter().any(|operand| operand.is_empty()) {
-            return Support::No("candle's reductions and chunked kernels reject empty tensors".into());
+        if problem.operands().iter().any(|operand| operand.is_empty()) {
+            return Support::No(EMPTY.into());
         }
-        match &problem.op {
-            Op::Activation(spec) => activation::supports(spec.function),
-            Op::Rope(spec) => rope::supports(spec, self.place),
-            _ => Support::Yes,
+        match kernel_of(&problem.op) {
+            Some(kernel) => kernel.supports(self.place),
+            None => Support::no_kernel("candle", problem.name()),
         }
     }
 
     fn declares(&self, problem: &Problem) -> Declaration {
-        let dtype = problem.dtype;
-        match &problem.op {
-            Op::Attention(spec) => Declaration::library(attention::path(spec, dtype, self.place).name()),
-            Op::Softmax(spec) => Declaration::library(softmax::path(spec)),
-            Op::LayerNorm(spec) => Declaration::library(norm::layer_norm_path(spec)),
-            Op::RmsNorm(spec) => Declaration::library(norm::rms_norm_path(spec, dtype)),
-            Op::BatchNorm(_) => Declaration::library("BatchNorm in f32"),
-            Op::GroupNorm(_) | Op::InstanceNorm(_) => Declaration::library("GroupNorm"),
-            Op::Activation(spec) => Declaration::library(activation::path(spec.function)),
-            Op::Glu(spec) => Declaration::library(activation::glu_path(spec)),
-            Op::Rope(spec) => rope::declares(spec),
+        match kernel_of(&problem.op) {
+            Some(kernel) => kernel.declares(problem.dtype, self.place),
+            None => Declaration::library("none"),
         }
     }
 
@@ -170,22 +179,12 @@ impl Backend for Candle {
         if let Support::No(reason) = self.supports(problem) {
             return Err(BackendError::Unsupported { reason: reason.into() });
         }
-        let device = self.device()?;
-        let operands = Operands::new(inputs, device, candle_dtype(problem.dtype));
-        let compute = match &problem.op {
-            Op::Attention(spec) => {
-                attention::prepare(spec, attention::path(spec, problem.dtype, self.place), &operands)?
-            }
-            Op::Softmax(spec) => softmax::prepare(spec, &operands)?,
-            Op::LayerNorm(spec) => norm::layer_norm(spec, &operands)?,
-            Op::RmsNorm(spec) => norm::rms_norm(spec, &operands)?,
-            Op::BatchNorm(spec) => norm::batch_norm(spec, &operands)?,
-            Op::GroupNorm(spec) => norm::group_norm(spec, &operands)?,
-            Op::InstanceNorm(spec) => norm::instance_norm(spec, &operands)?,
-            Op::Activation(spec) => activation::prepare(spec, &operands)?,
-            Op::Glu(spec) => activation::prepare_glu(spec, &operands)?,
-            Op::Rope(spec) => rope::prepare(spec, &operands)?,
+        let Some(kernel) = kernel_of(&problem.op) else {
+            return Err(BackendError::no_kernel("candle", problem.name()));
         };
+        let device = self.device()?;
+        let operands = Operands::new(inputs, device, self.place, problem.dtype);
+        let compute = kernel.prepare(&operands)?;
         Ok(Box::new(CandlePrepared {
             problem: problem.clone(),
             device: device.clone(),
@@ -203,10 +202,9 @@ impl Backend for Candle {
     }
 
     fn unstated(&self, call: Unstated, problem: &Problem, inputs: &Inputs) -> Result<Habit, BackendError> {
-        let operands = Operands::new(inputs, self.device()?, candle_dtype(problem.dtype));
-        let Some(out) = unstated::call(call, &problem.op, self.place, &operands)? else {
-            return Ok(Habit::Absent);
-        };
+        let Some(kernel) = kernel_of(&problem.op) else { return Ok(Habit::Absent) };
+        let operands = Operands::new(inputs, self.device()?, self.place, problem.dtype);
+        let Some(out) = kernel.unstated(call, &operands)? else { return Ok(Habit::Absent) };
         Ok(Habit::Results(Outputs::new(problem, vec![download(&out)?])?))
     }
 }
@@ -264,15 +262,19 @@ impl Prepared for CandlePrepared {
 struct Operands<'a> {
     inputs: &'a Inputs,
     device: &'a Device,
+    place: Place,
     /// The storage type of the problem.
+    storage: crate::DType,
+    /// The same as candle has it.
     dtype: DType,
     /// What has been uploaded so far, by name.
     uploaded: RefCell<Vec<(String, Tensor)>>,
 }
 
 impl<'a> Operands<'a> {
-    fn new(inputs: &'a Inputs, device: &'a Device, dtype: DType) -> Self {
-        Operands { inputs, device, dtype, uploaded: RefCell::default() }
+    fn new(inputs: &'a Inputs, device: &'a Device, place: Place, storage: crate::DType) -> Self {
+        let dtype = candle_dtype(storage);
+        Operands { inputs, device, place, storage, dtype, uploaded: RefCell::default() }
     }
 
     /// Uploads an operand that the problem has.

@@ -1,17 +1,78 @@
 //! layer, rms, batch, group and instance norm.
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 use candle_nn::{BatchNorm, GroupNorm, LayerNorm, Module, ModuleT, ops};
 
-use super::{Compute, Operands};
+use super::{Compute, Entry, HasKernel, Operands, Place, of};
+use crate::backend::Declaration;
 use crate::op::{self, BatchNormMode};
 
+pub(super) const KERNELS: &[Entry] = &[
+    of::<op::LayerNorm>,
+    of::<op::RmsNorm>,
+    of::<op::BatchNorm>,
+    of::<op::GroupNorm>,
+    of::<op::InstanceNorm>,
+];
+
+impl HasKernel for op::LayerNorm {
+    fn declares(&self, _dtype: crate::DType, _place: Place) -> Declaration {
+        Declaration::library(layer_norm_path(self))
+    }
+
+    fn prepare(&self, operands: &Operands) -> Result<Compute> {
+        layer_norm(self, operands)
+    }
+}
+
+impl HasKernel for op::RmsNorm {
+    fn declares(&self, dtype: crate::DType, _place: Place) -> Declaration {
+        Declaration::library(rms_norm_path(self, dtype))
+    }
+
+    fn prepare(&self, operands: &Operands) -> Result<Compute> {
+        rms_norm(self, operands)
+    }
+}
+
+impl HasKernel for op::BatchNorm {
+    fn declares(&self, _dtype: crate::DType, _place: Place) -> Declaration {
+        Declaration::library("BatchNorm in f32")
+    }
+
+    fn prepare(&self, operands: &Operands) -> Result<Compute> {
+        batch_norm(self, operands)
+    }
+}
+
+impl HasKernel for op::GroupNorm {
+    fn declares(&self, _dtype: crate::DType, _place: Place) -> Declaration {
+        Declaration::library("GroupNorm")
+    }
+
+    fn prepare(&self, operands: &Operands) -> Result<Compute> {
+        grouped(self.dims(), self.groups, self.eps, operands)
+    }
+}
+
+impl HasKernel for op::InstanceNorm {
+    fn declares(&self, _dtype: crate::DType, _place: Place) -> Declaration {
+        Declaration::library("GroupNorm")
+    }
+
+    fn prepare(&self, operands: &Operands) -> Result<Compute> {
+        // Group norm with a group for each channel: candle has no instance norm.
+        let (n, channels, spatial) = self.dims();
+        grouped((n, channels, spatial), channels, self.eps, operands)
+    }
+}
+
 /// Which operations run. As in candle's own module, a norm without bias is not the fused one.
-pub(super) fn layer_norm_path(spec: &op::LayerNorm) -> &'static str {
+fn layer_norm_path(spec: &op::LayerNorm) -> &'static str {
     if spec.affine.bias { "ops::layer_norm" } else { "LayerNorm without bias" }
 }
 
-pub(super) fn layer_norm(spec: &op::LayerNorm, operands: &Operands) -> candle_core::Result<Compute> {
+fn layer_norm(spec: &op::LayerNorm, operands: &Operands) -> Result<Compute> {
     let (rows, width) = spec.rows_and_width();
     let x = operands.upload("x")?;
     let weight = operands.upload_or("weight", 1.0, width)?.flatten_all()?;
@@ -28,7 +89,7 @@ pub(super) fn layer_norm(spec: &op::LayerNorm, operands: &Operands) -> candle_co
 }
 
 /// Which operations run. Candle's fused operation has no offset and does not round in between.
-pub(super) fn rms_norm_path(spec: &op::RmsNorm, dtype: crate::DType) -> &'static str {
+fn rms_norm_path(spec: &op::RmsNorm, dtype: crate::DType) -> &'static str {
     let f32 = dtype == crate::DType::F32;
     match (spec.weight_offset == 0.0, spec.round_before_weight && !f32) {
         (true, false) => "ops::rms_norm",
@@ -38,7 +99,7 @@ pub(super) fn rms_norm_path(spec: &op::RmsNorm, dtype: crate::DType) -> &'static
     }
 }
 
-pub(super) fn rms_norm(spec: &op::RmsNorm, operands: &Operands) -> candle_core::Result<Compute> {
+fn rms_norm(spec: &op::RmsNorm, operands: &Operands) -> Result<Compute> {
     let (_, width) = spec.rows_and_width();
     let x = operands.upload("x")?;
     // Without a weight there is nothing that the offset could be added to.
@@ -66,7 +127,7 @@ pub(super) fn rms_norm(spec: &op::RmsNorm, operands: &Operands) -> candle_core::
 
 /// Candle's module keeps its running statistics in variables, which must be f32 when it trains:
 /// it is built anew for each run, and computes in f32 whatever the storage type is.
-pub(super) fn batch_norm(spec: &op::BatchNorm, operands: &Operands) -> candle_core::Result<Compute> {
+fn batch_norm(spec: &op::BatchNorm, operands: &Operands) -> Result<Compute> {
     let (_, channels, _) = spec.dims();
     let x = operands.upload("x")?;
     let affine = spec.affine.weight || spec.affine.bias;
@@ -95,22 +156,12 @@ pub(super) fn batch_norm(spec: &op::BatchNorm, operands: &Operands) -> candle_co
     }))
 }
 
-pub(super) fn group_norm(spec: &op::GroupNorm, operands: &Operands) -> candle_core::Result<Compute> {
-    grouped(spec.dims(), spec.groups, spec.eps, operands)
-}
-
-/// Group norm with a group for each channel: candle has no instance norm.
-pub(super) fn instance_norm(spec: &op::InstanceNorm, operands: &Operands) -> candle_core::Result<Compute> {
-    let (n, channels, spatial) = spec.dims();
-    grouped((n, channels, spatial), channels, spec.eps, operands)
-}
-
 fn grouped(
     (n, channels, spatial): (usize, usize, usize),
     groups: usize,
     eps: f32,
     operands: &Operands,
-) -> candle_core::Result<Compute> {
+) -> Result<Compute> {
     let x = operands.upload("x")?;
     let weight = operands.upload_or("weight", 1.0, channels)?;
     let bias = operands.upload_or("bias", 0.0, channels)?;

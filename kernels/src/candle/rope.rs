@@ -3,30 +3,52 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::rotary_emb;
 
-use super::{Compute, Operands, Place};
+use super::{Compute, Entry, HasKernel, Operands, Place, of};
 use crate::backend::{Declaration, Rounded, Support};
 use crate::op::rope::RopeTables;
 use crate::op::{Rope, RopeStyle};
+use crate::unstated::Unstated;
 
-pub(super) fn supports(spec: &Rope, place: Place) -> Support {
-    if spec.tables == RopeTables::Timed && place == Place::Metal {
-        return Support::No("Metal has no f64 for the angles of the table".into());
+pub(super) const KERNELS: &[Entry] = &[of::<Rope>];
+
+impl HasKernel for Rope {
+    fn supports(&self, place: Place) -> Support {
+        if self.tables == RopeTables::Timed && place == Place::Metal {
+            return Support::No("Metal has no f64 for the angles of the table".into());
+        }
+        Support::Yes
     }
-    Support::Yes
+
+    fn declares(&self, _dtype: crate::DType, _place: Place) -> Declaration {
+        let path = match (self.style, self.rotary_dim == self.head_dim) {
+            (RopeStyle::Half, true) => "rope",
+            (RopeStyle::Half, false) => "rope on the first channels, cat",
+            (RopeStyle::Interleaved, true) => "rope_i",
+            (RopeStyle::Interleaved, false) => "rope_i on the first channels, cat",
+        };
+        // Candle's kernels want the tables in the type of x.
+        Declaration { tables: Rounded::Storage, ..Declaration::library(path) }
+    }
+
+    fn prepare(&self, operands: &Operands) -> Result<Compute> {
+        prepare(self, operands)
+    }
+
+    fn unstated(&self, call: Unstated, operands: &Operands) -> Result<Option<Tensor>> {
+        if call != Unstated::Rotation {
+            return Ok(None);
+        }
+        let positions = operands.inputs.slice("positions").map_err(candle_core::Error::wrap)?;
+        let (cos, sin) = self.tables(positions, None);
+        let table = |values| {
+            Tensor::from_vec(values, (self.len, self.rotary_dim / 2), operands.device)?
+                .to_dtype(operands.dtype)
+        };
+        rotary_emb::rope(&operands.upload("x")?, &table(cos)?, &table(sin)?).map(Some)
+    }
 }
 
-/// Candle's kernels want the tables in the type of x.
-pub(super) fn declares(spec: &Rope) -> Declaration {
-    let path = match (spec.style, spec.rotary_dim == spec.head_dim) {
-        (RopeStyle::Half, true) => "rope",
-        (RopeStyle::Half, false) => "rope on the first channels, cat",
-        (RopeStyle::Interleaved, true) => "rope_i",
-        (RopeStyle::Interleaved, false) => "rope_i on the first channels, cat",
-    };
-    Declaration { tables: Rounded::Storage, ..Declaration::library(path) }
-}
-
-pub(super) fn prepare(spec: &Rope, operands: &Operands) -> Result<Compute> {
+fn prepare(spec: &Rope, operands: &Operands) -> Result<Compute> {
     let x = operands.upload("x")?;
     let factors: Option<Vec<f32>> =
         operands.inputs.optional("freq_factors").map_err(candle_core::Error::wrap)?.map(<[f32]>::to_vec);

@@ -3,11 +3,57 @@
 use tch::{TchError, Tensor as Torch};
 
 use super::convert::{Operands, sizes};
-use super::{Step, reused};
+use super::{Bound, Entry, HasKernel, Step, Target, of, reused};
 use crate::backend::{Declaration, Support};
 use crate::dtype::DType;
 use crate::error::BackendError;
 use crate::op::{Activation, Glu, GluLayout, Unary};
+use crate::problem::Problem;
+use crate::unstated::{Habit, Unstated};
+
+pub(super) const KERNELS: &[Entry] = &[of::<Activation>, of::<Glu>];
+
+impl HasKernel for Activation {
+    fn supports(&self, _dtype: DType, _target: Target) -> Support {
+        match (fused(self.function), composed(self.function)) {
+            (None, None) => Support::no_kernel("libtorch", self.function.name()),
+            _ => Support::Yes,
+        }
+    }
+
+    fn declares(&self, dtype: DType, _target: Target) -> Declaration {
+        let declaration = reused(composition(self.function).unwrap_or("fused"));
+        Declaration { flushes_subnormals: flushes_subnormals(self.function, dtype), ..declaration }
+    }
+
+    fn prepare(&self, operands: &Operands, _target: Target) -> Result<Bound, BackendError> {
+        prepare(self, operands).map(Bound::from)
+    }
+
+    /// `gelu` wants to be told which through `tch`.
+    fn unstated(
+        &self,
+        call: Unstated,
+        _problem: &Problem,
+        _operands: &Operands,
+    ) -> Result<Habit, BackendError> {
+        Ok(if call == Unstated::Gelu { Habit::Asks } else { Habit::Absent })
+    }
+}
+
+impl HasKernel for Glu {
+    fn declares(&self, dtype: DType, _target: Target) -> Declaration {
+        reused(match (is_fused(self), dtype) {
+            (true, _) => "fused",
+            (false, DType::F32) => "composed: gate function, mul",
+            (false, _) => "composed: to f32, gate function, mul, round",
+        })
+    }
+
+    fn prepare(&self, operands: &Operands, _target: Target) -> Result<Bound, BackendError> {
+        glu(self, operands).map(Bound::from)
+    }
+}
 
 /// `x` → `out`.
 type Function = Box<dyn Fn(&Torch, &Torch) -> Result<Torch, TchError>>;
@@ -80,12 +126,8 @@ fn function(function: Unary, operands: &Operands, size: &[i64]) -> Result<Functi
     match (fused(function), composed(function)) {
         (Some(fused), _) => Ok(fused),
         (None, Some(composed)) => Ok((composed.with_scratch)(operands.scratch(size)?)),
-        (None, None) => Err(BackendError::Unsupported { reason: missing(function) }),
+        (None, None) => Err(BackendError::no_kernel("libtorch", function.name())),
     }
-}
-
-fn missing(function: Unary) -> String {
-    format!("libtorch has no {}", function.name())
 }
 
 /// The primitives of a function that is not one kernel.
@@ -94,18 +136,6 @@ fn composition(function: Unary) -> Option<&'static str> {
         Some(_) => None,
         None => Some(composed(function).map_or("none", |composed| composed.path)),
     }
-}
-
-pub(super) fn supports(spec: &Activation) -> Support {
-    match (fused(spec.function), composed(spec.function)) {
-        (None, None) => Support::No(missing(spec.function).into()),
-        _ => Support::Yes,
-    }
-}
-
-pub(super) fn declares(spec: &Activation, dtype: DType) -> Declaration {
-    let declaration = reused(composition(spec.function).unwrap_or("fused"));
-    Declaration { flushes_subnormals: flushes_subnormals(spec.function, dtype), ..declaration }
 }
 
 /// Where the function's kernel for CPUs gives 0 instead of numbers below the smallest normal.
@@ -120,7 +150,7 @@ fn flushes_subnormals(function: Unary, dtype: DType) -> bool {
     }
 }
 
-pub(super) fn prepare(spec: &Activation, operands: &Operands) -> Result<Step, BackendError> {
+fn prepare(spec: &Activation, operands: &Operands) -> Result<Step, BackendError> {
     let x = operands.get("x")?;
     let size = sizes(&spec.shape);
     let apply = function(spec.function, operands, &size)?;
@@ -140,15 +170,7 @@ fn is_fused(spec: &Glu) -> bool {
     spec.gate == Unary::Sigmoid && spec.layout == GluLayout::GateLast
 }
 
-pub(super) fn glu_declares(spec: &Glu, dtype: DType) -> Declaration {
-    reused(match (is_fused(spec), dtype) {
-        (true, _) => "fused",
-        (false, DType::F32) => "composed: gate function, mul",
-        (false, _) => "composed: to f32, gate function, mul, round",
-    })
-}
-
-pub(super) fn glu(spec: &Glu, operands: &Operands) -> Result<Step, BackendError> {
+fn glu(spec: &Glu, operands: &Operands) -> Result<Step, BackendError> {
     if is_fused(spec) {
         let x = operands.get("x")?;
         return Ok(Box::new(move |out| x.f_glu_out(&out[0], -1).map(drop)));

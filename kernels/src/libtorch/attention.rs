@@ -22,12 +22,48 @@ use tch::{Device, Kind, TchError, Tensor as Torch};
 use composed::Composed;
 use masking::Masking;
 
-use super::convert::{Operands, kind, sizes};
-use super::{Step, reused};
+use super::convert::{Operands, download, kind, sizes};
+use super::{Bound, Entry, HasKernel, Target, of, reused};
 use crate::backend::{Declaration, Rounded, Support};
 use crate::dtype::DType;
 use crate::error::BackendError;
 use crate::op::attention::{Attention, Mask};
+use crate::operands::Outputs;
+use crate::problem::Problem;
+use crate::unstated::{Habit, Unstated};
+
+pub(super) const KERNELS: &[Entry] = &[of::<Attention>];
+
+impl HasKernel for Attention {
+    fn has_choices(&self) -> bool {
+        true
+    }
+
+    fn supports(&self, dtype: DType, target: Target) -> Support {
+        target.kernel.map_or(Support::Yes, |kernel| kernel.supports(self, dtype, target.device))
+    }
+
+    fn declares(&self, dtype: DType, target: Target) -> Declaration {
+        declares(self, dtype, target.device, target.kernel)
+    }
+
+    fn prepare(&self, operands: &Operands, target: Target) -> Result<Bound, BackendError> {
+        prepare(self, operands, target.kernel)
+    }
+
+    fn unstated(
+        &self,
+        _call: Unstated,
+        problem: &Problem,
+        operands: &Operands,
+    ) -> Result<Habit, BackendError> {
+        let (q, k, v) = (operands.get("q")?, operands.get("k")?, operands.get("v")?);
+        let (no_mask, scale, grouped) = (None::<&Torch>, f64::from(self.scale), self.group() > 1);
+        let out = Torch::f_scaled_dot_product_attention(&q, &k, &v, no_mask, 0.0, true, scale, grouped)?;
+        let results = problem.results();
+        Ok(Habit::Results(Outputs::new(problem, vec![download(&results[0], &out)?])?))
+    }
+}
 
 /// A kernel of SDPA that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,12 +145,7 @@ impl Path {
 
 /// The tiled kernels round the probabilities to the storage type before they meet V. The one for
 /// CPUs works on bf16 by instructions that flush subnormals.
-pub(super) fn declares(
-    spec: &Attention,
-    dtype: DType,
-    device: Device,
-    kernel: Option<Kernel>,
-) -> Declaration {
+fn declares(spec: &Attention, dtype: DType, device: Device, kernel: Option<Kernel>) -> Declaration {
     let path = match (Path::of(spec, dtype, device), kernel) {
         (Path::Flash | Path::Gpu, Some(Kernel::Math)) => Path::Math,
         (path, _) => path,
@@ -135,19 +166,14 @@ pub(super) fn declares(
     }
 }
 
-/// The step, and the kernel that runs where only libtorch knows it.
-pub(super) fn prepare(
-    spec: &Attention,
-    operands: &Operands,
-    kernel: Option<Kernel>,
-) -> Result<(Step, Option<&'static str>), BackendError> {
+fn prepare(spec: &Attention, operands: &Operands, kernel: Option<Kernel>) -> Result<Bound, BackendError> {
     // A user's cache is a larger buffer, of which libtorch gets a view.
     let in_use = |x: Torch| x.f_narrow(2, 0, spec.kv_len as i64);
     let (q, k, v) = (operands.get("q")?, in_use(operands.get("k")?)?, in_use(operands.get("v")?)?);
     let path = Path::of(spec, operands.dtype, operands.device);
     if path == Path::Composed {
         let mut attention = Composed::new(spec, operands, [q, k, v])?;
-        return Ok((Box::new(move |out| attention.run(out)), None));
+        return Ok(Bound { step: Box::new(move |out| attention.run(out)), path: None });
     }
     let (mask, is_causal) = sdpa_mask(spec, operands)?;
     let (scale, grouped) = (f64::from(spec.scale), spec.group() > 1);
@@ -185,7 +211,7 @@ pub(super) fn prepare(
         };
         Ok(())
     };
-    Ok((Box::new(step), chosen))
+    Ok(Bound { step: Box::new(step), path: chosen })
 }
 
 /// A mask as SDPA hands it to its kernels: numbers to be added, of the queries' type, for each
@@ -247,9 +273,7 @@ fn sdpa_mask(spec: &Attention, operands: &Operands) -> Result<(Option<Torch>, bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::Op;
     use crate::operands::Inputs;
-    use crate::problem::Problem;
 
     #[test]
     fn path_is_the_one_that_libtorch_chooses() {
@@ -268,7 +292,7 @@ mod tests {
                 "h=2 lq=4 lk=0 d=16",
             ] {
                 let problem: Problem = format!("attention {dtype} {fields}").parse().unwrap();
-                let Op::Attention(spec) = &problem.op else { unreachable!() };
+                let spec = problem.get::<Attention>().unwrap();
                 let zeros = problem
                     .operands()
                     .into_iter()

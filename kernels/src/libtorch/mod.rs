@@ -16,14 +16,8 @@
 //!
 //! Not here: Apple's `mps` device, which `tch` cannot synchronize.
 
-mod activation;
-mod attention;
 mod convert;
-mod norm;
 mod peaks;
-mod rope;
-mod softmax;
-mod unstated;
 
 use std::borrow::Cow;
 use std::panic::catch_unwind;
@@ -31,16 +25,19 @@ use std::sync::{Once, OnceLock};
 
 use tch::{Cuda, Device, TchError, Tensor as Torch};
 
-use crate::backend::{Allocation, Backend, BackendId, BackendInfo, Declaration, Moments, Prepared, Support};
+use crate::backend::{Allocation, Backend, BackendId, BackendInfo, Declaration, Prepared, Support};
 use crate::device::{DevicePeaks, Probe};
+use crate::dtype::DType;
 use crate::error::BackendError;
-use crate::op::{BatchNormMode, Op};
 use crate::operands::{Inputs, Outputs};
 use crate::problem::Problem;
 use crate::registry::{Registry, nvidia_driver};
+use crate::table::kernel_table;
 use crate::unstated::{Habit, Unstated};
 use attention::Kernel;
 use convert::Operands;
+
+kernel_table!(activation, attention, norm, rope, softmax);
 
 /// The version that `tch` 0.24 is made for; its build fails with any other. The library itself
 /// cannot be asked through `tch`.
@@ -50,6 +47,57 @@ const VERSION: &str = "2.11.0";
 /// allocated for it or in place of them.
 type Step = Box<dyn FnMut(&mut [Torch]) -> Result<(), TchError>>;
 
+/// A step, and the kernel that runs where only libtorch knows it.
+struct Bound {
+    step: Step,
+    path: Option<&'static str>,
+}
+
+impl From<Step> for Bound {
+    fn from(step: Step) -> Self {
+        Bound { step, path: None }
+    }
+}
+
+/// What a backend is for.
+#[derive(Clone, Copy)]
+struct Target {
+    device: Device,
+    /// The one kernel of SDPA that it is for.
+    kernel: Option<Kernel>,
+}
+
+/// An operation that this backend computes.
+trait HasKernel {
+    /// Whether single kernels of the library are backends of their own for it.
+    fn has_choices(&self) -> bool {
+        false
+    }
+
+    /// Whether it can there with these fields. Nearly everything is there or can be composed.
+    fn supports(&self, dtype: DType, target: Target) -> Support {
+        let _ = (dtype, target);
+        Support::Yes
+    }
+
+    /// What is promised of a storage type.
+    fn declares(&self, dtype: DType, target: Target) -> Declaration;
+
+    /// Uploads the operands and binds them.
+    fn prepare(&self, operands: &Operands, target: Target) -> Result<Bound, BackendError>;
+
+    /// What libtorch's own function gives by its bare name.
+    fn unstated(
+        &self,
+        call: Unstated,
+        problem: &Problem,
+        operands: &Operands,
+    ) -> Result<Habit, BackendError> {
+        let _ = (call, problem, operands);
+        Ok(Habit::Absent)
+    }
+}
+
 /// The declaration of a path whose results are written into memory allocated once.
 fn reused(path: &'static str) -> Declaration {
     Declaration { allocation: Allocation::Reused, ..Declaration::library(path) }
@@ -58,24 +106,23 @@ fn reused(path: &'static str) -> Declaration {
 /// libtorch on one device.
 pub struct LibTorch {
     id: BackendId,
-    device: Device,
     threads: usize,
-    /// The one kernel of SDPA that this backend is for.
-    kernel: Option<Kernel>,
+    target: Target,
 }
 
 impl LibTorch {
     /// libtorch on the CPU with that many threads.
     pub fn cpu(threads: usize) -> Self {
-        LibTorch { id: BackendId::new("libtorch/cpu"), device: Device::Cpu, threads, kernel: None }
+        let target = Target { device: Device::Cpu, kernel: None };
+        LibTorch { id: BackendId::new("libtorch/cpu"), threads, target }
     }
 
     /// This, and each kernel of its SDPA by itself.
     fn with_choices(self) -> impl Iterator<Item = Self> {
-        let LibTorch { device, threads, .. } = self;
-        let choices = Kernel::of(device).map(|kernel| {
+        let LibTorch { target, threads, .. } = self;
+        let choices = Kernel::of(target.device).map(|kernel| {
             let id = format!("{}/{}", self.id, kernel.name()).parse().ok()?;
-            Some(LibTorch { id, device, threads, kernel: Some(kernel) })
+            Some(LibTorch { id, threads, target: Target { kernel: Some(kernel), ..target } })
         });
         std::iter::once(self).chain(choices.into_iter().flatten())
     }
@@ -95,7 +142,7 @@ impl LibTorch {
         }
         let backend = |n| {
             let id = format!("libtorch/cuda:{n}").parse().ok()?;
-            Some(LibTorch { id, device: Device::Cuda(n), threads, kernel: None })
+            Some(LibTorch { id, threads, target: Target { device: Device::Cuda(n), kernel: None } })
         };
         Ok((0..Cuda::device_count() as usize).filter_map(backend).collect())
     }
@@ -132,81 +179,45 @@ impl Backend for LibTorch {
         ];
         let cpu_libraries: Vec<_> =
             libraries.iter().filter(|(present, _)| *present).map(|(_, name)| *name).collect();
-        let (device, isa, with) = match self.device {
+        let (device, isa, with) = match self.target.device {
             Device::Cuda(n) => (format!("cuda:{n}"), "cuda", cuda_libraries()),
             _ => ("cpu".into(), cpu_capability(), cpu_libraries.join(", ")),
         };
         BackendInfo { version: format!("{VERSION} ({with})"), device, isa: isa.into(), threads: self.threads }
     }
 
-    /// Nearly everything is there or can be composed.
     fn supports(&self, problem: &Problem) -> Support {
-        if let Some(kernel) = self.kernel {
-            return match &problem.op {
-                Op::Attention(spec) => kernel.supports(spec, problem.dtype, self.device),
-                _ => Support::No("this backend is one kernel of libtorch's attention".into()),
-            };
+        let Some(kernel) = kernel_of(&problem.op) else {
+            return Support::no_kernel("libtorch", problem.name());
+        };
+        if self.target.kernel.is_some() && !kernel.has_choices() {
+            return Support::No("this backend is one kernel of libtorch's attention".into());
         }
-        match &problem.op {
-            Op::BatchNorm(spec) => norm::batch_norm_supports(spec),
-            Op::InstanceNorm(spec) => norm::instance_norm_supports(spec),
-            Op::Activation(spec) => activation::supports(spec),
-            _ => Support::Yes,
-        }
+        kernel.supports(problem.dtype, self.target)
     }
 
     fn declares(&self, problem: &Problem) -> Declaration {
-        let dtype = problem.dtype;
-        let declared = match &problem.op {
-            Op::Attention(spec) => attention::declares(spec, dtype, self.device, self.kernel),
-            Op::Softmax(spec) => softmax::declares(spec, dtype),
-            Op::LayerNorm(_) => norm::layer_norm_declares(),
-            Op::RmsNorm(spec) => norm::rms_norm_declares(spec, dtype),
-            Op::BatchNorm(spec) => norm::batch_norm_declares(spec),
-            Op::GroupNorm(_) => norm::group_norm_declares(),
-            Op::InstanceNorm(_) => norm::instance_norm_declares(),
-            Op::Activation(spec) => activation::declares(spec, dtype),
-            Op::Glu(spec) => activation::glu_declares(spec, dtype),
-            Op::Rope(spec) => rope::declares(spec, dtype),
-        };
-        // ATen's norms for CUDA reduce by Welford's update (WelfordOps, cuWelfordOnlineSum).
-        let has_moments = match &problem.op {
-            Op::LayerNorm(_) | Op::GroupNorm(_) | Op::InstanceNorm(_) => true,
-            Op::BatchNorm(spec) => spec.mode == BatchNormMode::Train,
-            _ => false,
-        };
-        match has_moments && self.device.is_cuda() {
-            true => Declaration { moments: Moments::Running, ..declared },
-            false => declared,
+        match kernel_of(&problem.op) {
+            Some(kernel) => kernel.declares(problem.dtype, self.target),
+            None => Declaration::library("none"),
         }
     }
 
     fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
+        let Some(kernel) = kernel_of(&problem.op) else {
+            return Err(BackendError::no_kernel("libtorch", problem.name()));
+        };
         let _no_grad = tch::no_grad_guard();
         use_threads(self.threads);
-        let operands = Operands::new(inputs, self.device, problem.dtype);
-        let mut path = None;
-        let step = match &problem.op {
-            Op::Attention(spec) => attention::prepare(spec, &operands, self.kernel).map(|(step, chosen)| {
-                path = chosen;
-                step
-            }),
-            Op::Softmax(spec) => softmax::prepare(spec, &operands),
-            Op::LayerNorm(spec) => norm::layer_norm(spec, &operands),
-            Op::RmsNorm(spec) => norm::rms_norm(spec, &operands),
-            Op::BatchNorm(spec) => norm::batch_norm(spec, &operands),
-            Op::GroupNorm(spec) => norm::group_norm(spec, &operands),
-            Op::InstanceNorm(spec) => norm::instance_norm(spec, &operands),
-            Op::Activation(spec) => activation::prepare(spec, &operands),
-            Op::Glu(spec) => activation::glu(spec, &operands),
-            Op::Rope(spec) => rope::prepare(spec, &operands),
-        }?;
+        let device = self.target.device;
+        let operands = Operands::new(inputs, device, problem.dtype);
+        let Bound { step, path } = kernel.prepare(&operands, self.target)?;
         let results = problem.results();
         let results =
-            results.iter().map(|r| convert::unwritten(r, self.device)).collect::<Result<_, TchError>>()?;
+            results.iter().map(|r| convert::unwritten(r, device)).collect::<Result<_, TchError>>()?;
         Ok(Box::new(OnDevice {
             problem: problem.clone(),
-            device: self.device,
+            device,
             threads: self.threads,
             path,
             step,
@@ -216,17 +227,18 @@ impl Backend for LibTorch {
     }
 
     fn peaks(&self) -> Result<Option<DevicePeaks>, BackendError> {
-        match self.device {
-            Device::Cuda(_) => peaks::measure(self.device, Probe::DEVICE).map(Some),
+        match self.target.device {
+            device @ Device::Cuda(_) => peaks::measure(device, Probe::DEVICE).map(Some),
             _ => Ok(None),
         }
     }
 
     fn unstated(&self, call: Unstated, problem: &Problem, inputs: &Inputs) -> Result<Habit, BackendError> {
+        let Some(kernel) = kernel_of(&problem.op) else { return Ok(Habit::Absent) };
         let _no_grad = tch::no_grad_guard();
         use_threads(self.threads);
-        let operands = Operands::new(inputs, self.device, problem.dtype);
-        unstated::call(call, problem, &operands)
+        let operands = Operands::new(inputs, self.target.device, problem.dtype);
+        kernel.unstated(call, problem, &operands)
     }
 }
 

@@ -3,18 +3,97 @@
 use tch::{Kind, Tensor as Torch};
 
 use super::convert::{Operands, sizes};
-use super::{Step, reused};
-use crate::backend::{Declaration, Support};
+use super::{Bound, Entry, HasKernel, Step, Target, of, reused};
+use crate::backend::{Declaration, Moments, Support};
 use crate::dtype::DType;
 use crate::error::{BackendError, InputError};
 use crate::op::norm::BatchNormMode;
 use crate::op::{BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RmsNorm};
 
-pub(super) fn layer_norm_declares() -> Declaration {
-    Declaration::library("fused")
+pub(super) const KERNELS: &[Entry] =
+    &[of::<LayerNorm>, of::<RmsNorm>, of::<BatchNorm>, of::<GroupNorm>, of::<InstanceNorm>];
+
+/// ATen's norms for CUDA reduce by Welford's update (WelfordOps, cuWelfordOnlineSum).
+fn on(target: Target, declaration: Declaration) -> Declaration {
+    match target.device.is_cuda() {
+        true => Declaration { moments: Moments::Running, ..declaration },
+        false => declaration,
+    }
 }
 
-pub(super) fn layer_norm(spec: &LayerNorm, operands: &Operands) -> Result<Step, BackendError> {
+impl HasKernel for LayerNorm {
+    fn declares(&self, _dtype: DType, target: Target) -> Declaration {
+        on(target, Declaration::library("fused"))
+    }
+
+    fn prepare(&self, operands: &Operands, _target: Target) -> Result<Bound, BackendError> {
+        layer_norm(self, operands).map(Bound::from)
+    }
+}
+
+impl HasKernel for RmsNorm {
+    fn declares(&self, dtype: DType, _target: Target) -> Declaration {
+        rms_norm_declares(self, dtype)
+    }
+
+    fn prepare(&self, operands: &Operands, _target: Target) -> Result<Bound, BackendError> {
+        rms_norm(self, operands).map(Bound::from)
+    }
+}
+
+impl HasKernel for BatchNorm {
+    fn supports(&self, _dtype: DType, _target: Target) -> Support {
+        match self.mode {
+            BatchNormMode::Train if self.shape.contains(&0) => {
+                Support::No("libtorch has no batch statistics of an empty tensor".into())
+            }
+            _ => Support::Yes,
+        }
+    }
+
+    fn declares(&self, _dtype: DType, target: Target) -> Declaration {
+        match self.mode {
+            BatchNormMode::Train => on(
+                target,
+                reused("batch_norm with parameters in f32, after a copy of the running statistics"),
+            ),
+            BatchNormMode::Infer => reused("batch_norm with parameters in f32"),
+        }
+    }
+
+    fn prepare(&self, operands: &Operands, _target: Target) -> Result<Bound, BackendError> {
+        batch_norm(self, operands).map(Bound::from)
+    }
+}
+
+impl HasKernel for GroupNorm {
+    fn declares(&self, _dtype: DType, target: Target) -> Declaration {
+        on(target, Declaration::library("fused"))
+    }
+
+    fn prepare(&self, operands: &Operands, _target: Target) -> Result<Bound, BackendError> {
+        group_norm(self, operands).map(Bound::from)
+    }
+}
+
+impl HasKernel for InstanceNorm {
+    fn supports(&self, _dtype: DType, _target: Target) -> Support {
+        match self.shape[..2].contains(&0) {
+            true => Support::No("libtorch's instance norm fails on no samples or no channels".into()),
+            false => Support::Yes,
+        }
+    }
+
+    fn declares(&self, _dtype: DType, target: Target) -> Declaration {
+        on(target, Declaration::library("instance_norm with parameters in f32"))
+    }
+
+    fn prepare(&self, operands: &Operands, _target: Target) -> Result<Bound, BackendError> {
+        instance_norm(self, operands).map(Bound::from)
+    }
+}
+
+fn layer_norm(spec: &LayerNorm, operands: &Operands) -> Result<Step, BackendError> {
     let (x, weight, bias) = affine(operands)?;
     let normalized = sizes(&spec.shape[spec.shape.len() - spec.axes..]);
     let eps = f64::from(spec.eps);
@@ -46,7 +125,7 @@ impl Weighting {
     }
 }
 
-pub(super) fn rms_norm_declares(spec: &RmsNorm, dtype: DType) -> Declaration {
+fn rms_norm_declares(spec: &RmsNorm, dtype: DType) -> Declaration {
     match (Weighting::of(spec), dtype) {
         (Weighting::Inside, _) => Declaration::library("rms_norm"),
         (Weighting::Shifted, DType::F32) => Declaration::library("composed: add, rms_norm"),
@@ -55,7 +134,7 @@ pub(super) fn rms_norm_declares(spec: &RmsNorm, dtype: DType) -> Declaration {
     }
 }
 
-pub(super) fn rms_norm(spec: &RmsNorm, operands: &Operands) -> Result<Step, BackendError> {
+fn rms_norm(spec: &RmsNorm, operands: &Operands) -> Result<Step, BackendError> {
     let x = operands.get("x")?;
     let weight = operands.optional("weight")?;
     let width = sizes(&spec.shape[spec.shape.len() - 1..]);
@@ -84,29 +163,13 @@ pub(super) fn rms_norm(spec: &RmsNorm, operands: &Operands) -> Result<Step, Back
     })
 }
 
-pub(super) fn batch_norm_supports(spec: &BatchNorm) -> Support {
-    match spec.mode {
-        BatchNormMode::Train if spec.shape.contains(&0) => {
-            Support::No("libtorch has no batch statistics of an empty tensor".into())
-        }
-        _ => Support::Yes,
-    }
-}
-
-pub(super) fn batch_norm_declares(spec: &BatchNorm) -> Declaration {
-    reused(match spec.mode {
-        BatchNormMode::Train => "batch_norm with parameters in f32, after a copy of the running statistics",
-        BatchNormMode::Infer => "batch_norm with parameters in f32",
-    })
-}
-
 /// Training updates the running statistics in place, so every run starts from a copy of the given
 /// ones; of C elements each, it weighs nothing.
 ///
 /// Parameters and statistics are f32 on the device whatever the storage type is, as in PyTorch's
 /// mixed precision: with parameters in f16 or bf16 libtorch rounds the mean of the batch to that
 /// type too before it subtracts it.
-pub(super) fn batch_norm(spec: &BatchNorm, operands: &Operands) -> Result<Step, BackendError> {
+fn batch_norm(spec: &BatchNorm, operands: &Operands) -> Result<Step, BackendError> {
     let x = operands.get("x")?;
     let [weight, bias] = parameters(operands, ["weight", "bias"])?;
     let [Some(mean), Some(var)] = parameters(operands, ["running_mean", "running_var"])? else {
@@ -156,11 +219,7 @@ fn parameters<const N: usize>(
     Ok(parameters)
 }
 
-pub(super) fn group_norm_declares() -> Declaration {
-    Declaration::library("fused")
-}
-
-pub(super) fn group_norm(spec: &GroupNorm, operands: &Operands) -> Result<Step, BackendError> {
+fn group_norm(spec: &GroupNorm, operands: &Operands) -> Result<Step, BackendError> {
     let (x, weight, bias) = affine(operands)?;
     let (groups, eps) = (spec.groups as i64, f64::from(spec.eps));
     Ok(Box::new(move |out| {
@@ -169,20 +228,9 @@ pub(super) fn group_norm(spec: &GroupNorm, operands: &Operands) -> Result<Step, 
     }))
 }
 
-pub(super) fn instance_norm_supports(spec: &InstanceNorm) -> Support {
-    match spec.shape[..2].contains(&0) {
-        true => Support::No("libtorch's instance norm fails on no samples or no channels".into()),
-        false => Support::Yes,
-    }
-}
-
-pub(super) fn instance_norm_declares() -> Declaration {
-    Declaration::library("instance_norm with parameters in f32")
-}
-
 /// libtorch makes it a batch norm of N·C channels, so that what [`batch_norm`] says of parameters
 /// holds here: a weight of 1 stands in for none.
-pub(super) fn instance_norm(spec: &InstanceNorm, operands: &Operands) -> Result<Step, BackendError> {
+fn instance_norm(spec: &InstanceNorm, operands: &Operands) -> Result<Step, BackendError> {
     let x = operands.get("x")?;
     let [weight, bias] = parameters(operands, ["weight", "bias"])?;
     let channels = spec.shape[1] as i64;

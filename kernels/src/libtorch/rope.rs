@@ -3,20 +3,28 @@
 use tch::{Kind, TchError, Tensor as Torch};
 
 use super::convert::{Operands, sizes};
-use super::{Step, reused};
+use super::{Bound, Entry, HasKernel, Step, Target, of, reused};
 use crate::backend::Declaration;
 use crate::dtype::DType;
 use crate::error::BackendError;
 use crate::op::rope::RopeTables;
 use crate::op::{Rope, RopeStyle};
 
-pub(super) fn declares(spec: &Rope, dtype: DType) -> Declaration {
-    reused(match (spec.style, dtype) {
-        (RopeStyle::Half, DType::F32) => "composed: mul, addcmul of halves",
-        (RopeStyle::Half, _) => "composed: to f32, mul, addcmul of halves, round",
-        (RopeStyle::Interleaved, DType::F32) => "composed: complex mul",
-        (RopeStyle::Interleaved, _) => "composed: to f32, complex mul, round",
-    })
+pub(super) const KERNELS: &[Entry] = &[of::<Rope>];
+
+impl HasKernel for Rope {
+    fn declares(&self, dtype: DType, _target: Target) -> Declaration {
+        reused(match (self.style, dtype) {
+            (RopeStyle::Half, DType::F32) => "composed: mul, addcmul of halves",
+            (RopeStyle::Half, _) => "composed: to f32, mul, addcmul of halves, round",
+            (RopeStyle::Interleaved, DType::F32) => "composed: complex mul",
+            (RopeStyle::Interleaved, _) => "composed: to f32, complex mul, round",
+        })
+    }
+
+    fn prepare(&self, operands: &Operands, _target: Target) -> Result<Bound, BackendError> {
+        prepare(self, operands).map(Bound::from)
+    }
 }
 
 /// What the pairs are multiplied by, with rotary_dim/2 numbers in each of [1 or B, 1, L] rows.
@@ -62,7 +70,7 @@ impl Tables {
     }
 }
 
-pub(super) fn prepare(spec: &Rope, operands: &Operands) -> Result<Step, BackendError> {
+fn prepare(spec: &Rope, operands: &Operands) -> Result<Step, BackendError> {
     let spec = spec.clone();
     let x = operands.get("x")?;
     let batches = if spec.batched_positions { spec.batch } else { 1 };

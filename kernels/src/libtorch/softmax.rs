@@ -3,22 +3,30 @@
 use tch::{Kind, Tensor as Torch};
 
 use super::convert::{Operands, sizes};
-use super::{Step, reused};
+use super::{Bound, Entry, HasKernel, Step, Target, of, reused};
 use crate::backend::Declaration;
 use crate::dtype::DType;
 use crate::error::BackendError;
 use crate::op::Softmax;
 
-pub(super) fn declares(spec: &Softmax, dtype: DType) -> Declaration {
-    reused(match (spec.scale == 1.0, dtype) {
-        (true, _) => "fused",
-        (false, DType::F32) => "composed: mul, softmax",
-        (false, _) => "composed: to f32, mul, softmax, round",
-    })
+pub(super) const KERNELS: &[Entry] = &[of::<Softmax>];
+
+impl HasKernel for Softmax {
+    fn declares(&self, dtype: DType, _target: Target) -> Declaration {
+        reused(match (self.scale == 1.0, dtype) {
+            (true, _) => "fused",
+            (false, DType::F32) => "composed: mul, softmax",
+            (false, _) => "composed: to f32, mul, softmax, round",
+        })
+    }
+
+    fn prepare(&self, operands: &Operands, _target: Target) -> Result<Bound, BackendError> {
+        prepare(self, operands).map(Bound::from)
+    }
 }
 
 /// The softmax of libtorch has no scale: another one than 1 is multiplied first, in f32.
-pub(super) fn prepare(spec: &Softmax, operands: &Operands) -> Result<Step, BackendError> {
+fn prepare(spec: &Softmax, operands: &Operands) -> Result<Step, BackendError> {
     let x = operands.get("x")?;
     let axis = spec.axis as i64;
     let log = spec.log;

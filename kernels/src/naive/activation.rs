@@ -4,13 +4,32 @@ use std::f32::consts::{FRAC_1_SQRT_2, PI};
 
 use ndarray::{Zip, s};
 
-use super::{view, view_mut};
+use super::{Entry, HasKernel, hosted, of, view, view_mut};
+use crate::backend::Prepared;
 use crate::dtype::Element;
 use crate::error::BackendError;
 use crate::op::{Activation, Glu, GluLayout, Unary};
 use crate::operands::{Inputs, Outputs};
+use crate::problem::Problem;
+use crate::with_element;
 
-pub(super) fn activation<T: Element>(
+pub(super) const KERNELS: &[Entry] = &[of::<Activation>, of::<Glu>];
+
+impl HasKernel for Activation {
+    fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
+        let spec = self.clone();
+        with_element!(problem.dtype, T => hosted(problem, inputs, move |i, o| activation::<T>(&spec, i, o)))
+    }
+}
+
+impl HasKernel for Glu {
+    fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
+        let spec = self.clone();
+        with_element!(problem.dtype, T => hosted(problem, inputs, move |i, o| glu::<T>(&spec, i, o)))
+    }
+}
+
+fn activation<T: Element>(
     spec: &Activation,
     inputs: &Inputs,
     outputs: &mut Outputs,
@@ -23,11 +42,7 @@ pub(super) fn activation<T: Element>(
 }
 
 /// g(gate)·up.
-pub(super) fn glu<T: Element>(
-    spec: &Glu,
-    inputs: &Inputs,
-    outputs: &mut Outputs,
-) -> Result<(), BackendError> {
+fn glu<T: Element>(spec: &Glu, inputs: &Inputs, outputs: &mut Outputs) -> Result<(), BackendError> {
     let (rows, n) = spec.rows_and_width();
     let packed = |inputs| view::<T, _>(inputs, "x", (rows, 2 * n));
     let (gate, up) = match spec.layout {
@@ -47,7 +62,7 @@ pub(super) fn glu<T: Element>(
 }
 
 /// The function at x.
-pub(super) fn apply(function: Unary, x: f32) -> f32 {
+fn apply(function: Unary, x: f32) -> f32 {
     match function {
         // In this form NaN stays.
         Unary::Relu if x <= 0.0 => 0.0,

@@ -2,15 +2,27 @@
 
 use ndarray::{ArrayView1, s};
 
-use super::{max, view};
+use super::{Entry, HasKernel, hosted, max, of, view};
+use crate::backend::Prepared;
 use crate::dtype::Element;
 use crate::error::BackendError;
 use crate::op::{Attention, Mask};
 use crate::operands::{Inputs, Outputs};
+use crate::problem::Problem;
+use crate::with_element;
+
+pub(super) const KERNELS: &[Entry] = &[of::<Attention>];
+
+impl HasKernel for Attention {
+    fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
+        let spec = self.clone();
+        with_element!(problem.dtype, T => hosted(problem, inputs, move |i, o| attention::<T>(&spec, i, o)))
+    }
+}
 
 /// softmax(scale·q·kᵀ, capped, biased, masked)·v, one query at a time. Scores are f64 until their
 /// distance from the largest is known: they may be beyond the range of f32.
-pub(super) fn attention<T: Element>(
+fn attention<T: Element>(
     spec: &Attention,
     inputs: &Inputs,
     outputs: &mut Outputs,

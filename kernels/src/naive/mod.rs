@@ -4,24 +4,18 @@
 //! and each result is rounded to the storage type once. Sums and dot products accumulate in
 //! f64, so that a long row of equal values does not drift; elementary functions are f32.
 
-mod activation;
-mod attention;
-mod norm;
-mod rope;
-mod softmax;
-
 use ndarray::{ArrayView, ArrayViewMut, Dimension};
 
 use crate::backend::{Backend, BackendId, BackendInfo, Declaration, Prepared, Support};
 use crate::dtype::Element;
 use crate::error::{BackendError, InputError};
 use crate::host::HostPrepared;
-use crate::op::Op;
-use crate::op::rope::RopeTables;
 use crate::operands::{Inputs, Outputs};
 use crate::problem::Problem;
 use crate::registry::Registry;
-use crate::with_element;
+use crate::table::kernel_table;
+
+kernel_table!(activation, attention, norm, rope, softmax);
 
 const ID: BackendId = BackendId::new("naive");
 
@@ -48,8 +42,11 @@ impl Backend for Naive {
         }
     }
 
-    fn supports(&self, _problem: &Problem) -> Support {
-        Support::Yes
+    fn supports(&self, problem: &Problem) -> Support {
+        match kernel_of(&problem.op) {
+            Some(_) => Support::Yes,
+            None => Support::no_kernel("naive", problem.name()),
+        }
     }
 
     fn declares(&self, _problem: &Problem) -> Declaration {
@@ -57,34 +54,26 @@ impl Backend for Naive {
     }
 
     fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
-        let kernel = with_element!(problem.dtype, T => kernel::<T>(&problem.op, inputs)?);
-        Ok(Box::new(HostPrepared::new(problem, inputs, kernel)))
+        match kernel_of(&problem.op) {
+            Some(kernel) => kernel.prepare(problem, inputs),
+            None => Err(BackendError::no_kernel("naive", problem.name())),
+        }
     }
 }
 
-type Kernel = Box<dyn FnMut(&Inputs, &mut Outputs) -> Result<(), BackendError>>;
+/// An operation that this backend computes.
+trait HasKernel {
+    /// Binds the operands: of everything that a run needs, only RoPE's tables can be built beforehand.
+    fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError>;
+}
 
-/// The kernel of an operation; of everything that a run needs, only RoPE's tables can be built
-/// beforehand.
-fn kernel<T: Element>(op: &Op, inputs: &Inputs) -> Result<Kernel, BackendError> {
-    Ok(match op.clone() {
-        Op::Attention(spec) => Box::new(move |i, o| attention::attention::<T>(&spec, i, o)),
-        Op::Softmax(spec) => Box::new(move |i, o| softmax::softmax::<T>(&spec, i, o)),
-        Op::LayerNorm(spec) => Box::new(move |i, o| norm::layer_norm::<T>(&spec, i, o)),
-        Op::RmsNorm(spec) => Box::new(move |i, o| norm::rms_norm::<T>(&spec, i, o)),
-        Op::BatchNorm(spec) => Box::new(move |i, o| norm::batch_norm::<T>(&spec, i, o)),
-        Op::GroupNorm(spec) => Box::new(move |i, o| norm::group_norm::<T>(&spec, i, o)),
-        Op::InstanceNorm(spec) => Box::new(move |i, o| norm::instance_norm::<T>(&spec, i, o)),
-        Op::Activation(spec) => Box::new(move |i, o| activation::activation::<T>(&spec, i, o)),
-        Op::Glu(spec) => Box::new(move |i, o| activation::glu::<T>(&spec, i, o)),
-        Op::Rope(spec) => match spec.tables {
-            RopeTables::Timed => Box::new(move |i, o| rope::rope::<T>(&spec, &rope::tables(&spec, i)?, i, o)),
-            RopeTables::Prepared => {
-                let tables = rope::tables(&spec, inputs)?;
-                Box::new(move |i, o| rope::rope::<T>(&spec, &tables, i, o))
-            }
-        },
-    })
+/// A function from operands to results, bound to a problem.
+fn hosted(
+    problem: &Problem,
+    inputs: &Inputs,
+    kernel: impl FnMut(&Inputs, &mut Outputs) -> Result<(), BackendError> + 'static,
+) -> Result<Box<dyn Prepared>, BackendError> {
+    Ok(Box::new(HostPrepared::new(problem, inputs, kernel)))
 }
 
 /// The operand `name` as an array of the given dimensions.
@@ -247,7 +236,7 @@ mod tests {
     /// One problem of each kind in each storage type writes every element.
     #[test]
     fn every_operation_runs_in_every_dtype() {
-        for name in Op::names() {
+        for name in crate::op::names() {
             for dtype in DType::ALL {
                 let fields = match name {
                     "attention" => {

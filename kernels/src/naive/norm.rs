@@ -2,11 +2,52 @@
 
 use ndarray::Axis;
 
-use super::{sum, view, view_mut};
+use super::{Entry, HasKernel, hosted, of, sum, view, view_mut};
+use crate::backend::Prepared;
 use crate::dtype::Element;
 use crate::error::BackendError;
 use crate::op::{BatchNorm, BatchNormMode, GroupNorm, InstanceNorm, LayerNorm, RmsNorm};
 use crate::operands::{Inputs, Outputs};
+use crate::problem::Problem;
+use crate::with_element;
+
+pub(super) const KERNELS: &[Entry] =
+    &[of::<LayerNorm>, of::<RmsNorm>, of::<BatchNorm>, of::<GroupNorm>, of::<InstanceNorm>];
+
+impl HasKernel for LayerNorm {
+    fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
+        let spec = self.clone();
+        with_element!(problem.dtype, T => hosted(problem, inputs, move |i, o| layer_norm::<T>(&spec, i, o)))
+    }
+}
+
+impl HasKernel for RmsNorm {
+    fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
+        let spec = self.clone();
+        with_element!(problem.dtype, T => hosted(problem, inputs, move |i, o| rms_norm::<T>(&spec, i, o)))
+    }
+}
+
+impl HasKernel for BatchNorm {
+    fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
+        let spec = self.clone();
+        with_element!(problem.dtype, T => hosted(problem, inputs, move |i, o| batch_norm::<T>(&spec, i, o)))
+    }
+}
+
+impl HasKernel for GroupNorm {
+    fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
+        let spec = self.clone();
+        with_element!(problem.dtype, T => hosted(problem, inputs, move |i, o| group_norm::<T>(&spec, i, o)))
+    }
+}
+
+impl HasKernel for InstanceNorm {
+    fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
+        let spec = self.clone();
+        with_element!(problem.dtype, T => hosted(problem, inputs, move |i, o| instance_norm::<T>(&spec, i, o)))
+    }
+}
 
 /// Mean and biased variance, in two passes.
 fn moments<T: Element>(x: impl ExactSizeIterator<Item = T> + Clone) -> (f64, f64) {
@@ -49,7 +90,7 @@ impl<'a, T: Element> Affine<'a, T> {
     }
 }
 
-pub(super) fn layer_norm<T: Element>(
+fn layer_norm<T: Element>(
     spec: &LayerNorm,
     inputs: &Inputs,
     outputs: &mut Outputs,
@@ -68,11 +109,7 @@ pub(super) fn layer_norm<T: Element>(
 }
 
 /// `out = x/√(mean(x²) + eps)·(weight_offset + weight)`.
-pub(super) fn rms_norm<T: Element>(
-    spec: &RmsNorm,
-    inputs: &Inputs,
-    outputs: &mut Outputs,
-) -> Result<(), BackendError> {
+fn rms_norm<T: Element>(spec: &RmsNorm, inputs: &Inputs, outputs: &mut Outputs) -> Result<(), BackendError> {
     let x = view::<T, _>(inputs, "x", spec.rows_and_width())?;
     let mut out = view_mut::<T, _>(outputs, "out", spec.rows_and_width())?;
     let weight = inputs.optional::<T>("weight")?;
@@ -91,7 +128,7 @@ pub(super) fn rms_norm<T: Element>(
     Ok(())
 }
 
-pub(super) fn batch_norm<T: Element>(
+fn batch_norm<T: Element>(
     spec: &BatchNorm,
     inputs: &Inputs,
     outputs: &mut Outputs,
@@ -122,7 +159,7 @@ pub(super) fn batch_norm<T: Element>(
     Ok(())
 }
 
-pub(super) fn group_norm<T: Element>(
+fn group_norm<T: Element>(
     spec: &GroupNorm,
     inputs: &Inputs,
     outputs: &mut Outputs,
@@ -132,7 +169,7 @@ pub(super) fn group_norm<T: Element>(
 }
 
 /// Group norm with a group for each channel.
-pub(super) fn instance_norm<T: Element>(
+fn instance_norm<T: Element>(
     spec: &InstanceNorm,
     inputs: &Inputs,
     outputs: &mut Outputs,

@@ -2,20 +2,41 @@
 
 use ndarray::s;
 
-use super::{view, view_mut};
+use super::{Entry, HasKernel, hosted, of, view, view_mut};
+use crate::backend::Prepared;
 use crate::dtype::Element;
 use crate::error::BackendError;
 use crate::op::Rope;
+use crate::op::rope::RopeTables;
 use crate::operands::{Inputs, Outputs};
+use crate::problem::Problem;
+use crate::with_element;
+
+pub(super) const KERNELS: &[Entry] = &[of::<Rope>];
+
+impl HasKernel for Rope {
+    fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
+        let spec = self.clone();
+        with_element!(problem.dtype, T => match spec.tables {
+            RopeTables::Timed => {
+                hosted(problem, inputs, move |i, o| rope::<T>(&spec, &tables(&spec, i)?, i, o))
+            }
+            RopeTables::Prepared => {
+                let tables = tables(&spec, inputs)?;
+                hosted(problem, inputs, move |i, o| rope::<T>(&spec, &tables, i, o))
+            }
+        })
+    }
+}
 
 /// Cosines and sines, one row for each entry of `positions`.
-pub(super) fn tables(spec: &Rope, inputs: &Inputs) -> Result<(Vec<f32>, Vec<f32>), BackendError> {
+fn tables(spec: &Rope, inputs: &Inputs) -> Result<(Vec<f32>, Vec<f32>), BackendError> {
     Ok(spec.tables(inputs.slice("positions")?, inputs.optional("freq_factors")?))
 }
 
 /// (x₀, x₁) → (x₀·cos − x₁·sin, x₁·cos + x₀·sin) for each pair of the first rotary_dim channels;
 /// the others are copied.
-pub(super) fn rope<T: Element>(
+fn rope<T: Element>(
     spec: &Rope,
     (cos, sin): &(Vec<f32>, Vec<f32>),
     inputs: &Inputs,

@@ -4,10 +4,34 @@
 //! HardSwish and Mish.
 
 use super::graph::{Attribute, Edge, Graph};
+use super::{Entry, HasKernel, of};
 use crate::error::BackendError;
 use crate::op::{Activation, Glu, GluLayout, Unary};
+use crate::unstated::Unstated;
 
-pub(super) fn activation(spec: &Activation, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+pub(super) const KERNELS: &[Entry] = &[of::<Activation>, of::<Glu>];
+
+impl HasKernel for Activation {
+    fn write(&self, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+        activation(self, graph)
+    }
+
+    fn unstated(&self, call: Unstated, graph: &mut Graph) -> Result<Option<Edge>, BackendError> {
+        if call != Unstated::Gelu {
+            return Ok(None);
+        }
+        let x = graph.operand("x")?;
+        Ok(Some(graph.node("Gelu", &[x], &[])))
+    }
+}
+
+impl HasKernel for Glu {
+    fn write(&self, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+        glu(self, graph)
+    }
+}
+
+fn activation(spec: &Activation, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
     let x = graph.operand("x")?;
     let x = graph.widen(x);
     let out = function(spec.function, x, graph);
@@ -43,7 +67,7 @@ fn function(function: Unary, x: Edge, graph: &mut Graph) -> Edge {
     graph.node(operator, &[x], attribute.as_slice())
 }
 
-pub(super) fn glu(spec: &Glu, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+fn glu(spec: &Glu, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
     let [gate, up] = match spec.layout {
         GluLayout::Split => {
             let operands = [graph.operand("gate")?, graph.operand("up")?];

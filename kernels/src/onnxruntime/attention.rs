@@ -11,20 +11,42 @@
 use std::borrow::Cow;
 
 use super::graph::{Attribute, Edge, Graph, Role};
-use crate::backend::Rounded;
+use super::{Entry, HasKernel, of};
+use crate::backend::{Declaration, Rounded};
 use crate::dtype::{DType, Element};
 use crate::error::BackendError;
 use crate::op::attention::{Attention, Mask};
 use crate::operands::Inputs;
 use crate::tensor::Tensor;
+use crate::unstated::Unstated;
 use crate::with_element;
 
+pub(super) const KERNELS: &[Entry] = &[of::<Attention>];
+
+impl HasKernel for Attention {
+    fn write(&self, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+        attention(self, graph)
+    }
+
+    fn declared(&self, dtype: DType, declaration: Declaration) -> Declaration {
+        Declaration { probabilities: probabilities_are(self, dtype), ..declaration }
+    }
+
+    fn unstated(&self, call: Unstated, graph: &mut Graph) -> Result<Option<Edge>, BackendError> {
+        if call != Unstated::Causal {
+            return Ok(None);
+        }
+        let operands = [graph.operand("q")?, graph.operand("k")?, graph.operand("v")?];
+        Ok(Some(graph.node("Attention", &operands, &[("is_causal", Attribute::Int(1))])))
+    }
+}
+
 /// The kernel for f16 rounds the probabilities, but ALiBi's bias does not fit into f16.
-pub(super) fn probabilities_are(spec: &Attention, dtype: DType) -> Rounded {
+fn probabilities_are(spec: &Attention, dtype: DType) -> Rounded {
     if dtype == DType::F16 && !spec.alibi { Rounded::Storage } else { Rounded::F32 }
 }
 
-pub(super) fn attention(spec: &Attention, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+fn attention(spec: &Attention, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
     if let Some(reason) = refusal(spec) {
         return Err(BackendError::Unsupported { reason: reason.into() });
     }

@@ -13,14 +13,8 @@
 //! process: `ort` allows no other. `ORT_DYLIB_PATH` says where the library is, when the program runs or
 //! else when it was built.
 
-mod activation;
-mod attention;
 mod graph;
-mod norm;
-mod rope;
 mod session;
-mod softmax;
-mod unstated;
 
 use std::ffi::OsString;
 use std::sync::OnceLock;
@@ -29,14 +23,18 @@ use ort::environment::Environment;
 use ort::logging::LogLevel;
 
 use crate::backend::{Allocation, Backend, BackendId, BackendInfo, Declaration, Prepared, Support};
+use crate::dtype::DType;
 use crate::error::BackendError;
-use crate::op::{Op, Operand};
+use crate::op::Operand;
 use crate::operands::{Inputs, Outputs};
 use crate::problem::Problem;
 use crate::registry::Registry;
+use crate::table::kernel_table;
 use crate::unstated::{Habit, Unstated};
 use graph::{Edge, Graph};
 use session::{Bound, Latest};
+
+kernel_table!(activation, attention, norm, rope, softmax);
 
 /// The version that scripts/setup-onnxruntime fetches, and that the known issues are about.
 const VERSION: &str = "1.31.1";
@@ -109,22 +107,32 @@ impl OnnxRuntime {
     }
 }
 
+/// An operation that this backend computes.
+trait HasKernel {
+    /// Writes it into a graph, and gives the edges of its results.
+    fn write(&self, graph: &mut Graph) -> Result<Vec<Edge>, BackendError>;
+
+    /// The declaration with what its kernel promises otherwise for a storage type.
+    fn declared(&self, dtype: DType, declaration: Declaration) -> Declaration {
+        let _ = dtype;
+        declaration
+    }
+
+    /// Writes a call of f32 as ONNX has it: by the operator's bare name, with the defaults of its attributes.
+    fn unstated(&self, call: Unstated, graph: &mut Graph) -> Result<Option<Edge>, BackendError> {
+        let _ = (call, graph);
+        Ok(None)
+    }
+}
+
 /// Writes a problem into a graph, and gives the edges of its results.
 fn write(problem: &Problem, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
     if problem.operands().iter().any(Operand::is_empty) {
         return Err(BackendError::Unsupported { reason: EMPTY.into() });
     }
-    match &problem.op {
-        Op::Attention(spec) => attention::attention(spec, graph),
-        Op::Softmax(spec) => softmax::softmax(spec, graph),
-        Op::LayerNorm(spec) => norm::layer_norm(spec, graph),
-        Op::RmsNorm(spec) => norm::rms_norm(spec, graph),
-        Op::BatchNorm(spec) => norm::batch_norm(spec, graph),
-        Op::GroupNorm(spec) => norm::group_norm(spec, graph),
-        Op::InstanceNorm(spec) => norm::instance_norm(spec, graph),
-        Op::Activation(spec) => activation::activation(spec, graph),
-        Op::Glu(spec) => activation::glu(spec, graph),
-        Op::Rope(spec) => rope::rope(spec, graph),
+    match kernel_of(&problem.op) {
+        Some(kernel) => kernel.write(graph),
+        None => Err(BackendError::no_kernel("ONNX Runtime", problem.name())),
     }
 }
 
@@ -155,13 +163,9 @@ impl Backend for OnnxRuntime {
         let _ = write(problem, &mut sketch);
         let declaration =
             Declaration { allocation: Allocation::Reused, ..Declaration::library(sketch.path()) };
-        match &problem.op {
-            Op::Attention(spec) => Declaration {
-                probabilities: attention::probabilities_are(spec, problem.dtype),
-                ..declaration
-            },
-            Op::Rope(_) => Declaration { tables: rope::tables_are(problem.dtype), ..declaration },
-            _ => declaration,
+        match kernel_of(&problem.op) {
+            Some(kernel) => kernel.declared(problem.dtype, declaration),
+            None => declaration,
         }
     }
 
@@ -174,7 +178,8 @@ impl Backend for OnnxRuntime {
 
     fn unstated(&self, call: Unstated, problem: &Problem, inputs: &Inputs) -> Result<Habit, BackendError> {
         let mut graph = Graph::new(problem.dtype, inputs);
-        let Some(output) = unstated::write(call, problem, &mut graph)? else { return Ok(Habit::Absent) };
+        let Some(kernel) = kernel_of(&problem.op) else { return Ok(Habit::Absent) };
+        let Some(output) = kernel.unstated(call, &mut graph)? else { return Ok(Habit::Absent) };
         let mut bound = self.bind(problem, graph, &[output])?;
         bound.load(inputs)?;
         bound.run()?;

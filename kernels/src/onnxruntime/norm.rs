@@ -1,18 +1,52 @@
 //! layer, rms, batch, group and instance norm.
 
 use super::graph::{Attribute, Edge, Graph, Role};
+use super::{Entry, HasKernel, of};
 use crate::dtype::DType;
 use crate::error::BackendError;
 use crate::op::norm::BatchNormMode;
 use crate::op::{BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RmsNorm};
 use crate::tensor::Tensor;
 
+pub(super) const KERNELS: &[Entry] =
+    &[of::<LayerNorm>, of::<RmsNorm>, of::<BatchNorm>, of::<GroupNorm>, of::<InstanceNorm>];
+
+impl HasKernel for LayerNorm {
+    fn write(&self, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+        layer_norm(self, graph)
+    }
+}
+
+impl HasKernel for RmsNorm {
+    fn write(&self, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+        rms_norm(self, graph)
+    }
+}
+
+impl HasKernel for BatchNorm {
+    fn write(&self, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+        batch_norm(self, graph)
+    }
+}
+
+impl HasKernel for GroupNorm {
+    fn write(&self, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+        group_norm(self, graph)
+    }
+}
+
+impl HasKernel for InstanceNorm {
+    fn write(&self, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+        instance_norm(self, graph)
+    }
+}
+
 fn epsilon(eps: f32) -> (&'static str, Attribute) {
     ("epsilon", Attribute::Float(eps))
 }
 
 /// There are kernels for every storage type.
-pub(super) fn layer_norm(spec: &LayerNorm, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+fn layer_norm(spec: &LayerNorm, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
     let first = spec.shape.len() - spec.axes;
     let mut inputs = vec![
         graph.operand("x")?,
@@ -27,7 +61,7 @@ pub(super) fn layer_norm(spec: &LayerNorm, graph: &mut Graph) -> Result<Vec<Edge
 
 /// There are kernels for every storage type, and none has an offset or rounds before the weight: the
 /// offset is added to the weight in f32 beforehand, and a rounded value is widened again.
-pub(super) fn rms_norm(spec: &RmsNorm, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+fn rms_norm(spec: &RmsNorm, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
     let x = graph.operand("x")?;
     let width = &spec.shape[spec.shape.len() - 1..];
     let is_rounded_twice = spec.weight && spec.round_before_weight && graph.dtype != DType::F32;
@@ -69,7 +103,7 @@ fn rms(x: Edge, weight: Edge, dtype: DType, eps: f32, graph: &mut Graph) -> Edge
 ///
 /// ONNX Runtime's kernel writes its new statistics over the old ones, even where those are inputs of
 /// the model, and an infinite one would make the next run's NaN: what they are given is renewed.
-pub(super) fn batch_norm(spec: &BatchNorm, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+fn batch_norm(spec: &BatchNorm, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
     let channels = spec.shape[1];
     let x = graph.operand("x")?;
     let x = graph.widen(x);
@@ -107,7 +141,7 @@ pub(super) fn batch_norm(spec: &BatchNorm, graph: &mut Graph) -> Result<Vec<Edge
 
 /// ONNX's operator has no kernel: ONNX Runtime would put nearly thirty nodes in its place. Each group
 /// is a row of layer norm, and weight and bias follow.
-pub(super) fn group_norm(spec: &GroupNorm, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+fn group_norm(spec: &GroupNorm, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
     let (n, channels, spatial) = spec.dims();
     let width = channels / spec.groups * spatial;
     let x = graph.operand("x")?;
@@ -132,7 +166,7 @@ pub(super) fn group_norm(spec: &GroupNorm, graph: &mut Graph) -> Result<Vec<Edge
     Ok(vec![graph.round(out)])
 }
 
-pub(super) fn instance_norm(spec: &InstanceNorm, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+fn instance_norm(spec: &InstanceNorm, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
     let x = graph.operand("x")?;
     let mut x = graph.widen(x);
     // The kernel wants a spatial axis.

@@ -1,19 +1,42 @@
 //! Rotary position embedding.
 
 use super::graph::{Attribute, Edge, Graph, Role, Values};
-use crate::backend::Rounded;
+use super::{Entry, HasKernel, of};
+use crate::backend::{Declaration, Rounded};
 use crate::dtype::DType;
 use crate::error::BackendError;
 use crate::op::rope::RopeTables;
 use crate::op::{Rope, RopeStyle};
 use crate::tensor::Tensor;
+use crate::unstated::Unstated;
+
+pub(super) const KERNELS: &[Entry] = &[of::<Rope>];
+
+impl HasKernel for Rope {
+    fn write(&self, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+        rope(self, graph)
+    }
+
+    fn declared(&self, dtype: DType, declaration: Declaration) -> Declaration {
+        Declaration { tables: tables_are(dtype), ..declaration }
+    }
+
+    fn unstated(&self, call: Unstated, graph: &mut Graph) -> Result<Option<Edge>, BackendError> {
+        if call != Unstated::Rotation {
+            return Ok(None);
+        }
+        let x = graph.operand("x")?;
+        let [cos, sin] = prepared(self, graph)?;
+        Ok(Some(graph.node("RotaryEmbedding", &[x, cos, sin], &[])))
+    }
+}
 
 /// The kernel takes its tables in the type of x, of which there are f32 and f16.
-pub(super) fn tables_are(dtype: DType) -> Rounded {
+fn tables_are(dtype: DType) -> Rounded {
     if dtype == DType::F16 { Rounded::Storage } else { Rounded::F32 }
 }
 
-pub(super) fn rope(spec: &Rope, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+fn rope(spec: &Rope, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
     let x = graph.operand("x")?;
     let is_wide = tables_are(graph.dtype) == Rounded::F32;
     let x = if is_wide { graph.widen(x) } else { x };
@@ -30,7 +53,7 @@ pub(super) fn rope(spec: &Rope, graph: &mut Graph) -> Result<Vec<Edge>, BackendE
 }
 
 /// Cosines and sines [B, L, rotary_dim/2], bound like the caches of a model.
-pub(super) fn prepared(spec: &Rope, graph: &mut Graph) -> Result<[Edge; 2], BackendError> {
+fn prepared(spec: &Rope, graph: &mut Graph) -> Result<[Edge; 2], BackendError> {
     let dtype = if tables_are(graph.dtype) == Rounded::Storage { graph.dtype } else { DType::F32 };
     let mut table = |is_sine: bool| {
         graph.known(Role::Input, |operands| {

@@ -1,11 +1,20 @@
 //! softmax and log_softmax.
 
 use super::graph::{Attribute, Edge, Graph};
+use super::{Entry, HasKernel, of};
 use crate::error::BackendError;
 use crate::op::Softmax;
 
+pub(super) const KERNELS: &[Entry] = &[of::<Softmax>];
+
+impl HasKernel for Softmax {
+    fn write(&self, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+        softmax(self, graph)
+    }
+}
+
 /// ONNX Runtime has kernels for f32, without a scale.
-pub(super) fn softmax(spec: &Softmax, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
+fn softmax(spec: &Softmax, graph: &mut Graph) -> Result<Vec<Edge>, BackendError> {
     let x = graph.operand("x")?;
     let mut x = graph.widen(x);
     if spec.scale != 1.0 {

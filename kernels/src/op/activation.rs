@@ -1,9 +1,53 @@
 //! Point-wise functions and gated linear units.
 
-use super::{Family, Operand, Spec};
+use super::schema::number;
+use super::{Family, Field, Operand, Operation, Schema, Unit};
 use crate::dtype::DType;
 use crate::error::{ParseError, ShapeError};
 use crate::fields::{Dims, FieldWriter, Fields};
+
+/// The family.
+pub static FAMILY: Family = Family {
+    name: "activation",
+    title: "Activation",
+    unit: Unit::Byte,
+    operations: &[
+        pointwise("relu", "max(x, 0)", &[SHAPE]),
+        pointwise("leaky_relu", "x for x ≥ 0, slope·x below", &[SHAPE, number("slope").or("0.01")]),
+        pointwise("sigmoid", "1/(1 + e^(−x))", &[SHAPE]),
+        pointwise("tanh", "tanh x", &[SHAPE]),
+        pointwise("gelu", "x·Φ(x)", &[SHAPE]),
+        pointwise("gelu_tanh", "x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))", &[SHAPE]),
+        pointwise("silu", "x·sigmoid(x)", &[SHAPE]),
+        pointwise("swish", "x·sigmoid(β·x)", &[SHAPE, number("beta").or("1")]),
+        pointwise("softplus", "log(1 + e^x)", &[SHAPE]),
+        pointwise("elu", "x for x > 0, α·(e^x − 1) below", &[SHAPE, number("alpha").or("1")]),
+        pointwise("hard_swish", "x·min(max(x + 3, 0), 6)/6", &[SHAPE]),
+        pointwise("mish", "x·tanh(softplus(x))", &[SHAPE]),
+        pointwise("erf", "the error function", &[SHAPE]),
+        pointwise("exp", "e^x", &[SHAPE]),
+        gated("glu", "sigmoid(gate)·up"),
+        gated("reglu", "relu(gate)·up"),
+        gated("geglu", "gelu(gate)·up"),
+        gated("geglu_tanh", "gelu_tanh(gate)·up"),
+        gated("swiglu", "silu(gate)·up"),
+    ],
+};
+
+const SHAPE: Field = Field::size("shape", "dimensions such as 4x1024");
+
+const GATED: &[Field] = &[
+    Field::size("shape", "dimensions of the result, such as 4x1024"),
+    Field::choice("layout", "split, gate_first or gate_last").or("split"),
+];
+
+const fn pointwise(name: &'static str, formula: &'static str, fields: &'static [Field]) -> Schema {
+    Schema { name, formula, fields, parse: |fields| Ok(Activation::parse(fields)?.into()) }
+}
+
+const fn gated(name: &'static str, formula: &'static str) -> Schema {
+    Schema { name, formula, fields: GATED, parse: |fields| Ok(Glu::parse(fields)?.into()) }
+}
 
 /// A function of one real variable.
 ///
@@ -72,15 +116,15 @@ impl Unary {
     fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
         Ok(match fields.op() {
             "relu" => Unary::Relu,
-            "leaky_relu" => Unary::LeakyRelu { slope: fields.default("slope", "a number", 0.01)? },
+            "leaky_relu" => Unary::LeakyRelu { slope: fields.default("slope", 0.01)? },
             "sigmoid" => Unary::Sigmoid,
             "tanh" => Unary::Tanh,
             "gelu" => Unary::Gelu,
             "gelu_tanh" => Unary::GeluTanh,
             "silu" => Unary::Silu,
-            "swish" => Unary::Swish { beta: fields.default("beta", "a number", 1.0)? },
+            "swish" => Unary::Swish { beta: fields.default("beta", 1.0)? },
             "softplus" => Unary::Softplus,
-            "elu" => Unary::Elu { alpha: fields.default("alpha", "a number", 1.0)? },
+            "elu" => Unary::Elu { alpha: fields.default("alpha", 1.0)? },
             "hard_swish" => Unary::HardSwish,
             "mish" => Unary::Mish,
             "erf" => Unary::Erf,
@@ -135,19 +179,19 @@ pub struct Activation {
 }
 
 impl Activation {
-    pub(super) fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
-        let Dims(shape) = fields.required("shape", "dimensions such as 4x1024")?;
+    fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
+        let Dims(shape) = fields.required("shape")?;
         Ok(Activation { shape, function: Unary::parse(fields)? })
     }
 }
 
-impl Spec for Activation {
+impl Operation for Activation {
     fn name(&self) -> &'static str {
         self.function.name()
     }
 
-    fn family(&self) -> Family {
-        Family::Activation
+    fn family(&self) -> &'static Family {
+        &FAMILY
     }
 
     fn check(&self) -> Result<(), ShapeError> {
@@ -219,13 +263,13 @@ impl Glu {
     pub const NAMES: [&'static str; 5] = ["glu", "reglu", "geglu", "geglu_tanh", "swiglu"];
     const GATES: [Unary; 5] = [Unary::Sigmoid, Unary::Relu, Unary::Gelu, Unary::GeluTanh, Unary::Silu];
 
-    pub(super) fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
-        let Dims(shape) = fields.required("shape", "dimensions of the result, such as 4x1024")?;
+    fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
+        let Dims(shape) = fields.required("shape")?;
         let index = Glu::NAMES.iter().position(|name| *name == fields.op());
         let Some(index) = index else {
             return Err(ParseError::choice("gated unit", fields.op(), &Glu::NAMES.join(", ")));
         };
-        let layout = fields.default("layout", "split, gate_first or gate_last", GluLayout::Split)?;
+        let layout = fields.default("layout", GluLayout::Split)?;
         Ok(Glu { shape, gate: Glu::GATES[index], layout })
     }
 
@@ -236,7 +280,7 @@ impl Glu {
     }
 }
 
-impl Spec for Glu {
+impl Operation for Glu {
     fn name(&self) -> &'static str {
         match self.gate {
             Unary::Relu => "reglu",
@@ -247,8 +291,8 @@ impl Spec for Glu {
         }
     }
 
-    fn family(&self) -> Family {
-        Family::Activation
+    fn family(&self) -> &'static Family {
+        &FAMILY
     }
 
     fn check(&self) -> Result<(), ShapeError> {

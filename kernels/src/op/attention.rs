@@ -4,11 +4,46 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use super::{Family, Kind, Operand, Spec, Work};
+use super::schema::{flag, number};
+use super::{Family, Field, Kind, Operand, Operation, Schema, Unit, Work};
 use crate::dtype::{DType, ElementType};
 use crate::error::{ParseError, ShapeError};
 use crate::fields::{FieldWriter, Fields};
 use crate::operands::Inputs;
+
+/// The family.
+pub static FAMILY: Family = Family {
+    name: "attention",
+    title: "Attention",
+    unit: Unit::Flop,
+    operations: &[Schema {
+        name: "attention",
+        formula: "softmax(scale·q·kᵀ, capped, biased, masked)·v",
+        fields: &[
+            Field::size("b", "a batch size").or("1"),
+            Field::size("h", "a number of query heads"),
+            Field::size("hkv", "a number of key/value heads").or("h"),
+            Field::size("lq", "a number of queries"),
+            Field::size("lk", "a number of keys").or("lq"),
+            Field::size("d", "the head size"),
+            Field::size("dv", "the value head size").or("d"),
+            number("scale").or("1/√d"),
+            Field::choice("causal", "none, top_left or bottom_right").or("none"),
+            Field::choice("window", "'left,right', -1 for unbounded").or("unbounded"),
+            number("softcap").or("none"),
+            Field::choice(
+                "mask",
+                "none, padding, or bool: or float: and the axes, such as bool:11qk or float:bhqk",
+            )
+            .or("none"),
+            flag("alibi").or("false"),
+            flag("sinks").or("false"),
+            flag("lse").or("false"),
+            Field::size("cache", "rows allocated per head").or("lk"),
+        ],
+        parse: |fields| Ok(Attention::parse(fields)?.into()),
+    }],
+};
 
 /// Which keys a query may see by position.
 ///
@@ -212,34 +247,27 @@ impl Attention {
         (1.0 / (head_dim as f64).sqrt()) as f32
     }
 
-    pub(super) fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
-        const N: &str = "a number";
-        let q_heads = fields.required("h", "a number of query heads")?;
-        let q_len = fields.required("lq", "a number of queries")?;
-        let head_dim = fields.required("d", "the head size")?;
-        let window = fields.optional("window", "'left,right', -1 for unbounded")?;
-        let mask = fields.default(
-            "mask",
-            "none, padding, or bool: or float: and the axes, such as bool:11qk or float:bhqk",
-            Mask::None,
-        )?;
+    fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
+        let q_heads = fields.required("h")?;
+        let q_len = fields.required("lq")?;
+        let head_dim = fields.required("d")?;
         Ok(Attention {
-            batch: fields.default("b", "a batch size", 1)?,
+            batch: fields.default("b", 1)?,
             q_heads,
-            kv_heads: fields.default("hkv", "a number of key/value heads", q_heads)?,
+            kv_heads: fields.default("hkv", q_heads)?,
             q_len,
-            kv_len: fields.default("lk", "a number of keys", q_len)?,
+            kv_len: fields.default("lk", q_len)?,
             head_dim,
-            v_dim: fields.default("dv", "the value head size", head_dim)?,
-            scale: fields.default("scale", N, Attention::default_scale(head_dim))?,
-            causal: fields.default("causal", "none, top_left or bottom_right", Causal::None)?,
-            window,
-            softcap: fields.optional("softcap", N)?,
-            mask,
-            alibi: fields.default("alibi", "true or false", false)?,
-            sinks: fields.default("sinks", "true or false", false)?,
-            lse: fields.default("lse", "true or false", false)?,
-            cache: fields.optional("cache", "rows allocated per head")?,
+            v_dim: fields.default("dv", head_dim)?,
+            scale: fields.default("scale", Attention::default_scale(head_dim))?,
+            causal: fields.default("causal", Causal::None)?,
+            window: fields.optional("window")?,
+            softcap: fields.optional("softcap")?,
+            mask: fields.default("mask", Mask::None)?,
+            alibi: fields.default("alibi", false)?,
+            sinks: fields.default("sinks", false)?,
+            lse: fields.default("lse", false)?,
+            cache: fields.optional("cache")?,
         })
     }
 
@@ -283,56 +311,6 @@ impl Attention {
         start as usize..end.clamp(start, self.kv_len as i64) as usize
     }
 
-    /// The work for these inputs: FLOPs of the pairs that position, mask and lengths leave visible, and
-    /// bytes of the rows of K and V that at least one query sees, each once.
-    pub(crate) fn visible_work(&self, dtype: DType, inputs: &Inputs) -> Work {
-        let mask = inputs.get("mask").filter(|mask| !mask.is_empty()).map(|mask| mask.to_f64());
-        let lengths = inputs.get("lengths").map(|lengths| lengths.to_f64());
-        let axes = match self.mask {
-            Mask::Boolean(axes) | Mask::Additive(axes) => axes,
-            Mask::None | Mask::Padding => MaskAxes { batch: false, heads: false, queries: false },
-        };
-        let hidden = if matches!(self.mask, Mask::Boolean(_)) { 0.0 } else { f64::NEG_INFINITY };
-        // Batches and heads that share a mask see the same.
-        let by_batch = self.mask == Mask::Padding || axes.batch;
-        let batches = if by_batch { self.batch } else { self.batch.min(1) };
-        let heads = if axes.heads { self.q_heads } else { self.q_heads.min(1) };
-        let (mut pairs, mut rows) = (0u64, 0u64);
-        for b in 0..batches {
-            let mut seen = vec![vec![false; self.kv_len]; if axes.heads { self.kv_heads } else { 1 }];
-            for h in 0..heads {
-                let seen = &mut seen[if axes.heads { h / self.group() } else { 0 }];
-                for i in 0..self.q_len {
-                    let mut range = self.key_range(i);
-                    if let Some(lengths) = &lengths {
-                        range.end = range.end.min(lengths[b].max(0.0) as usize).max(range.start);
-                    }
-                    if mask.is_none() {
-                        pairs += range.len() as u64;
-                        seen[range].fill(true);
-                        continue;
-                    }
-                    let row = mask.as_ref().map(|mask| &mask[self.mask_row(axes, b, h, i)..][..self.kv_len]);
-                    for j in range {
-                        if row.is_none_or(|row| row[j] != hidden) {
-                            pairs += 1;
-                            seen[j] = true;
-                        }
-                    }
-                }
-            }
-            rows += seen.iter().flatten().map(|&seen| u64::from(seen)).sum::<u64>();
-        }
-        let repeats = |shared: bool, all: usize| if shared { all as u64 } else { 1 };
-        let batch_repeats = repeats(!by_batch, self.batch);
-        pairs *= batch_repeats * repeats(!axes.heads, self.q_heads);
-        rows *= batch_repeats * repeats(!axes.heads, self.kv_heads);
-        let columns = (self.head_dim + self.v_dim) as u64;
-        let all = self.bytes(dtype);
-        let unseen = (self.batch * self.kv_heads * self.kv_len) as u64 - rows;
-        Work { flops: 2 * columns * pairs, bytes: all - unseen * columns * dtype.size() as u64 }
-    }
-
     /// Dimensions of the mask operand.
     pub fn mask_shape(&self, axes: MaskAxes) -> [usize; 4] {
         let full = |full: bool, n: usize| if full { n } else { 1 };
@@ -352,13 +330,13 @@ impl Attention {
     }
 }
 
-impl Spec for Attention {
+impl Operation for Attention {
     fn name(&self) -> &'static str {
         "attention"
     }
 
-    fn family(&self) -> Family {
-        Family::Attention
+    fn family(&self) -> &'static Family {
+        &FAMILY
     }
 
     fn check(&self) -> Result<(), ShapeError> {
@@ -430,6 +408,56 @@ impl Spec for Attention {
         let all: u64 = self.operands(dtype).iter().chain(&self.results(dtype)).map(Operand::bytes).sum();
         let unused_rows = self.batch * self.kv_heads * (self.kv_rows() - self.kv_len);
         all - (unused_rows * (self.head_dim + self.v_dim) * dtype.size()) as u64
+    }
+
+    /// The work for these inputs: FLOPs of the pairs that position, mask and lengths leave visible, and
+    /// bytes of the rows of K and V that at least one query sees, each once.
+    fn work_on(&self, dtype: DType, inputs: &Inputs) -> Work {
+        let mask = inputs.get("mask").filter(|mask| !mask.is_empty()).map(|mask| mask.to_f64());
+        let lengths = inputs.get("lengths").map(|lengths| lengths.to_f64());
+        let axes = match self.mask {
+            Mask::Boolean(axes) | Mask::Additive(axes) => axes,
+            Mask::None | Mask::Padding => MaskAxes { batch: false, heads: false, queries: false },
+        };
+        let hidden = if matches!(self.mask, Mask::Boolean(_)) { 0.0 } else { f64::NEG_INFINITY };
+        // Batches and heads that share a mask see the same.
+        let by_batch = self.mask == Mask::Padding || axes.batch;
+        let batches = if by_batch { self.batch } else { self.batch.min(1) };
+        let heads = if axes.heads { self.q_heads } else { self.q_heads.min(1) };
+        let (mut pairs, mut rows) = (0u64, 0u64);
+        for b in 0..batches {
+            let mut seen = vec![vec![false; self.kv_len]; if axes.heads { self.kv_heads } else { 1 }];
+            for h in 0..heads {
+                let seen = &mut seen[if axes.heads { h / self.group() } else { 0 }];
+                for i in 0..self.q_len {
+                    let mut range = self.key_range(i);
+                    if let Some(lengths) = &lengths {
+                        range.end = range.end.min(lengths[b].max(0.0) as usize).max(range.start);
+                    }
+                    if mask.is_none() {
+                        pairs += range.len() as u64;
+                        seen[range].fill(true);
+                        continue;
+                    }
+                    let row = mask.as_ref().map(|mask| &mask[self.mask_row(axes, b, h, i)..][..self.kv_len]);
+                    for j in range {
+                        if row.is_none_or(|row| row[j] != hidden) {
+                            pairs += 1;
+                            seen[j] = true;
+                        }
+                    }
+                }
+            }
+            rows += seen.iter().flatten().map(|&seen| u64::from(seen)).sum::<u64>();
+        }
+        let repeats = |shared: bool, all: usize| if shared { all as u64 } else { 1 };
+        let batch_repeats = repeats(!by_batch, self.batch);
+        pairs *= batch_repeats * repeats(!axes.heads, self.q_heads);
+        rows *= batch_repeats * repeats(!axes.heads, self.kv_heads);
+        let columns = (self.head_dim + self.v_dim) as u64;
+        let all = self.bytes(dtype);
+        let unseen = (self.batch * self.kv_heads * self.kv_len) as u64 - rows;
+        Work { flops: 2 * columns * pairs, bytes: all - unseen * columns * dtype.size() as u64 }
     }
 
     fn write(&self, fields: &mut FieldWriter) {

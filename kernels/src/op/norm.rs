@@ -4,15 +4,72 @@
 //! says otherwise. A row of zero variance gives its bias; exactly so is a property that a kernel may
 //! have, and no part of the promise.
 
-use super::{Family, Kind, Operand, Spec};
+use super::schema::{flag, number};
+use super::{Family, Field, Kind, Operand, Operation, Schema, Unit};
 use crate::dtype::DType;
 use crate::error::{ParseError, ShapeError};
 use crate::fields::{Dims, FieldWriter, Fields};
 
-const DIMS: &str = "dimensions such as 4x1024";
+/// The family.
+pub static FAMILY: Family = Family {
+    name: "norm",
+    title: "Normalization",
+    unit: Unit::Byte,
+    operations: &[
+        Schema {
+            name: "layer_norm",
+            formula: "(x − mean)/√(var + eps)·weight + bias over the last axes",
+            fields: &[SHAPE, Field::size("axes", "a number of trailing axes").or("1"), WEIGHT, BIAS, EPS],
+            parse: |fields| Ok(LayerNorm::parse(fields)?.into()),
+        },
+        Schema {
+            name: "rms_norm",
+            formula: "x/√(mean(x²) + eps)·(weight_offset + weight) over the last axis",
+            fields: &[
+                SHAPE,
+                WEIGHT,
+                number("weight_offset").or("0"),
+                EPS,
+                flag("round_before_weight").or("false"),
+            ],
+            parse: |fields| Ok(RmsNorm::parse(fields)?.into()),
+        },
+        Schema {
+            name: "batch_norm",
+            formula: "(x − mean)/√(var + eps)·weight + bias of each channel over batch and space",
+            fields: &[
+                CHANNELS,
+                Field::choice("mode", "train or infer").or("train"),
+                WEIGHT,
+                BIAS,
+                EPS,
+                number("momentum").or("0.1"),
+            ],
+            parse: |fields| Ok(BatchNorm::parse(fields)?.into()),
+        },
+        Schema {
+            name: "group_norm",
+            formula: "(x − mean)/√(var + eps)·weight + bias of each group of channels",
+            fields: &[CHANNELS, Field::choice("groups", "a divisor of the channels"), WEIGHT, BIAS, EPS],
+            parse: |fields| Ok(GroupNorm::parse(fields)?.into()),
+        },
+        Schema {
+            name: "instance_norm",
+            formula: "(x − mean)/√(var + eps)·weight + bias of each channel of each sample",
+            fields: &[CHANNELS, WEIGHT, BIAS, EPS],
+            parse: |fields| Ok(InstanceNorm::parse(fields)?.into()),
+        },
+    ],
+};
+
+const SHAPE: Field = Field::size("shape", "dimensions such as 4x1024");
+const CHANNELS: Field = Field::size("shape", "dimensions such as 8x64x28x28");
+const WEIGHT: Field = flag("weight").or("true");
+const BIAS: Field = flag("bias").or("true");
+const EPS: Field = number("eps").or("1e-5");
 
 fn eps(fields: &mut Fields) -> Result<f32, ParseError> {
-    fields.default("eps", "a number", 1e-5)
+    fields.default("eps", 1e-5)
 }
 
 /// Whether weight and bias are operands.
@@ -26,10 +83,7 @@ pub struct Affine {
 
 impl Affine {
     fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
-        Ok(Affine {
-            weight: fields.default("weight", "true or false", true)?,
-            bias: fields.default("bias", "true or false", true)?,
-        })
+        Ok(Affine { weight: fields.default("weight", true)?, bias: fields.default("bias", true)? })
     }
 
     fn operands(self, dtype: DType, shape: &[usize]) -> impl Iterator<Item = Operand> {
@@ -60,9 +114,9 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    pub(super) fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
-        let Dims(shape) = fields.required("shape", DIMS)?;
-        let axes = fields.default("axes", "a number of trailing axes", 1)?;
+    fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
+        let Dims(shape) = fields.required("shape")?;
+        let axes = fields.default("axes", 1)?;
         Ok(LayerNorm { shape, axes, affine: Affine::parse(fields)?, eps: eps(fields)? })
     }
 
@@ -73,13 +127,13 @@ impl LayerNorm {
     }
 }
 
-impl Spec for LayerNorm {
+impl Operation for LayerNorm {
     fn name(&self) -> &'static str {
         "layer_norm"
     }
 
-    fn family(&self) -> Family {
-        Family::Norm
+    fn family(&self) -> &'static Family {
+        &FAMILY
     }
 
     fn check(&self) -> Result<(), ShapeError> {
@@ -132,14 +186,14 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
-    pub(super) fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
-        let Dims(shape) = fields.required("shape", DIMS)?;
+    fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
+        let Dims(shape) = fields.required("shape")?;
         Ok(RmsNorm {
             shape,
-            weight: fields.default("weight", "true or false", true)?,
-            weight_offset: fields.default("weight_offset", "a number", 0.0)?,
+            weight: fields.default("weight", true)?,
+            weight_offset: fields.default("weight_offset", 0.0)?,
             eps: eps(fields)?,
-            round_before_weight: fields.default("round_before_weight", "true or false", false)?,
+            round_before_weight: fields.default("round_before_weight", false)?,
         })
     }
 
@@ -150,13 +204,13 @@ impl RmsNorm {
     }
 }
 
-impl Spec for RmsNorm {
+impl Operation for RmsNorm {
     fn name(&self) -> &'static str {
         "rms_norm"
     }
 
-    fn family(&self) -> Family {
-        Family::Norm
+    fn family(&self) -> &'static Family {
+        &FAMILY
     }
 
     fn check(&self) -> Result<(), ShapeError> {
@@ -177,7 +231,8 @@ impl Spec for RmsNorm {
 
     fn operands(&self, dtype: DType) -> Vec<Operand> {
         let width = self.shape.last().copied().unwrap_or(1);
-        let weight = self.weight.then(|| Operand::float("weight", dtype, [width]).of(Kind::Weight));
+        let kind = if self.weight_offset == 0.0 { Kind::Weight } else { Kind::OffsetWeight };
+        let weight = self.weight.then(|| Operand::float("weight", dtype, [width]).of(kind));
         std::iter::once(Operand::float("x", dtype, self.shape.clone())).chain(weight).collect()
     }
 
@@ -234,14 +289,14 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    pub(super) fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
-        let Dims(shape) = fields.required("shape", "dimensions such as 8x64x28x28")?;
+    fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
+        let Dims(shape) = fields.required("shape")?;
         Ok(BatchNorm {
             shape,
-            mode: fields.default("mode", "train or infer", BatchNormMode::Train)?,
+            mode: fields.default("mode", BatchNormMode::Train)?,
             affine: Affine::parse(fields)?,
             eps: eps(fields)?,
-            momentum: fields.default("momentum", "a number", 0.1)?,
+            momentum: fields.default("momentum", 0.1)?,
         })
     }
 
@@ -251,13 +306,13 @@ impl BatchNorm {
     }
 }
 
-impl Spec for BatchNorm {
+impl Operation for BatchNorm {
     fn name(&self) -> &'static str {
         "batch_norm"
     }
 
-    fn family(&self) -> Family {
-        Family::Norm
+    fn family(&self) -> &'static Family {
+        &FAMILY
     }
 
     fn check(&self) -> Result<(), ShapeError> {
@@ -320,9 +375,9 @@ pub struct GroupNorm {
 }
 
 impl GroupNorm {
-    pub(super) fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
-        let Dims(shape) = fields.required("shape", "dimensions such as 8x64x28x28")?;
-        let groups = fields.required("groups", "a divisor of the channels")?;
+    fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
+        let Dims(shape) = fields.required("shape")?;
+        let groups = fields.required("groups")?;
         Ok(GroupNorm { shape, groups, affine: Affine::parse(fields)?, eps: eps(fields)? })
     }
 
@@ -332,13 +387,13 @@ impl GroupNorm {
     }
 }
 
-impl Spec for GroupNorm {
+impl Operation for GroupNorm {
     fn name(&self) -> &'static str {
         "group_norm"
     }
 
-    fn family(&self) -> Family {
-        Family::Norm
+    fn family(&self) -> &'static Family {
+        &FAMILY
     }
 
     fn check(&self) -> Result<(), ShapeError> {
@@ -384,8 +439,8 @@ pub struct InstanceNorm {
 }
 
 impl InstanceNorm {
-    pub(super) fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
-        let Dims(shape) = fields.required("shape", "dimensions such as 8x64x28x28")?;
+    fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
+        let Dims(shape) = fields.required("shape")?;
         Ok(InstanceNorm { shape, affine: Affine::parse(fields)?, eps: eps(fields)? })
     }
 
@@ -395,13 +450,13 @@ impl InstanceNorm {
     }
 }
 
-impl Spec for InstanceNorm {
+impl Operation for InstanceNorm {
     fn name(&self) -> &'static str {
         "instance_norm"
     }
 
-    fn family(&self) -> Family {
-        Family::Norm
+    fn family(&self) -> &'static Family {
+        &FAMILY
     }
 
     fn check(&self) -> Result<(), ShapeError> {
@@ -428,7 +483,7 @@ impl Spec for InstanceNorm {
     }
 }
 
-fn check_channels(spec: &dyn Spec, shape: &[usize]) -> Result<(), ShapeError> {
+fn check_channels(spec: &dyn Operation, shape: &[usize]) -> Result<(), ShapeError> {
     if shape.len() < 2 {
         return Err(spec.error(format!("shape {shape:?} has no channel axis (expected N x C x …)")));
     }

@@ -11,6 +11,8 @@ pub enum Kind {
     Data,
     /// A learned factor, near 1 in a fresh model.
     Weight,
+    /// A learned factor to which the operation adds a constant: near 0 in a fresh model.
+    OffsetWeight,
     /// A learned term: biases, attention sinks, a running mean.
     Bias,
     /// Numbers greater than zero: a running variance.

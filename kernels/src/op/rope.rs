@@ -4,10 +4,40 @@ use std::f64::consts::PI;
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Family, Kind, Operand, Spec};
+use super::schema::{flag, number};
+use super::{Family, Field, Kind, Operand, Operation, Schema, Unit};
 use crate::dtype::{DType, ElementType};
 use crate::error::{ParseError, ShapeError};
 use crate::fields::{FieldWriter, Fields};
+
+/// The family.
+pub static FAMILY: Family = Family {
+    name: "rope",
+    title: "Rotary position embedding",
+    unit: Unit::Byte,
+    operations: &[Schema {
+        name: "rope",
+        formula: "(x₀, x₁) → (x₀·cos − x₁·sin, x₁·cos + x₀·sin) by the angle position·θ",
+        fields: &[
+            Field::size("b", "a batch size").or("1"),
+            Field::size("h", "a number of heads"),
+            Field::size("l", "a number of positions"),
+            Field::size("d", "the head size"),
+            Field::size("rotary_dim", "channels to rotate").or("d"),
+            Field::choice("style", "half or interleaved").or("half"),
+            number("base").or("10000"),
+            Field::choice(
+                "scaling",
+                "none, linear:f, ntk:f, yarn:f,original,fast,slow or llama3:f,low,high,original",
+            )
+            .or("none"),
+            flag("batched_positions").or("false"),
+            flag("freq_factors").or("false"),
+            Field::choice("tables", "prepared or timed").or("prepared"),
+        ],
+        parse: |fields| Ok(Rope::parse(fields)?.into()),
+    }],
+};
 
 /// Which two channels make a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,25 +187,21 @@ pub struct Rope {
 }
 
 impl Rope {
-    pub(super) fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
-        let head_dim = fields.required("d", "the head size")?;
-        let scaling = fields.default(
-            "scaling",
-            "none, linear:f, ntk:f, yarn:f,original,fast,slow or llama3:f,low,high,original",
-            RopeScaling::None,
-        )?;
+    fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
+        let head_dim = fields.required("d")?;
+        let scaling = fields.default("scaling", RopeScaling::None)?;
         Ok(Rope {
-            batch: fields.default("b", "a batch size", 1)?,
-            heads: fields.required("h", "a number of heads")?,
-            len: fields.required("l", "a number of positions")?,
+            batch: fields.default("b", 1)?,
+            heads: fields.required("h")?,
+            len: fields.required("l")?,
             head_dim,
-            rotary_dim: fields.default("rotary_dim", "channels to rotate", head_dim)?,
-            style: fields.default("style", "half or interleaved", RopeStyle::Half)?,
-            base: fields.default("base", "a number", 10_000.0)?,
+            rotary_dim: fields.default("rotary_dim", head_dim)?,
+            style: fields.default("style", RopeStyle::Half)?,
+            base: fields.default("base", 10_000.0)?,
             scaling,
-            batched_positions: fields.default("batched_positions", "true or false", false)?,
-            freq_factors: fields.default("freq_factors", "true or false", false)?,
-            tables: fields.default("tables", "prepared or timed", RopeTables::Prepared)?,
+            batched_positions: fields.default("batched_positions", false)?,
+            freq_factors: fields.default("freq_factors", false)?,
+            tables: fields.default("tables", RopeTables::Prepared)?,
         })
     }
 
@@ -251,13 +277,13 @@ impl Rope {
     }
 }
 
-impl Spec for Rope {
+impl Operation for Rope {
     fn name(&self) -> &'static str {
         "rope"
     }
 
-    fn family(&self) -> Family {
-        Family::Rope
+    fn family(&self) -> &'static Family {
+        &FAMILY
     }
 
     fn check(&self) -> Result<(), ShapeError> {

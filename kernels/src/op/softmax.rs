@@ -1,9 +1,37 @@
 //! softmax and log_softmax.
 
-use super::{Family, Operand, Spec};
+use super::schema::number;
+use super::{Family, Field, Operand, Operation, Schema, Unit};
 use crate::dtype::DType;
 use crate::error::{ParseError, ShapeError};
 use crate::fields::{Dims, FieldWriter, Fields};
+
+/// The family.
+pub static FAMILY: Family = Family {
+    name: "softmax",
+    title: "Softmax",
+    unit: Unit::Byte,
+    operations: &[
+        Schema {
+            name: "softmax",
+            formula: "exp(s·x − m)/Σ exp(s·x − m), m = max s·x along one axis",
+            fields: FIELDS,
+            parse: |fields| Ok(Softmax::parse(fields)?.into()),
+        },
+        Schema {
+            name: "log_softmax",
+            formula: "s·x − m − log Σ exp(s·x − m), m = max s·x along one axis",
+            fields: FIELDS,
+            parse: |fields| Ok(Softmax::parse(fields)?.into()),
+        },
+    ],
+};
+
+const FIELDS: &[Field] = &[
+    Field::size("shape", "dimensions such as 4x1024"),
+    Field::choice("axis", "an axis, negative from the end").or("-1"),
+    number("scale").or("1"),
+];
 
 /// `softmax(s·x)_i = exp(s·x_i − m) / Σ_j exp(s·x_j − m)` with `m = max_j s·x_j` along one axis,
 /// or its logarithm `s·x_i − m − log Σ_j exp(s·x_j − m)`.
@@ -25,9 +53,9 @@ pub struct Softmax {
 }
 
 impl Softmax {
-    pub(super) fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
-        let Dims(shape) = fields.required("shape", "dimensions such as 4x1024")?;
-        let axis: i64 = fields.default("axis", "an axis, negative from the end", -1)?;
+    fn parse(fields: &mut Fields) -> Result<Self, ParseError> {
+        let Dims(shape) = fields.required("shape")?;
+        let axis: i64 = fields.default("axis", -1)?;
         let from_start = if axis < 0 { axis + shape.len() as i64 } else { axis };
         if !(0..shape.len() as i64).contains(&from_start) {
             return Err(ParseError::Value {
@@ -39,7 +67,7 @@ impl Softmax {
         Ok(Softmax {
             axis: from_start as usize,
             log: fields.op() == "log_softmax",
-            scale: fields.default("scale", "a number", 1.0)?,
+            scale: fields.default("scale", 1.0)?,
             shape,
         })
     }
@@ -53,13 +81,13 @@ impl Softmax {
     }
 }
 
-impl Spec for Softmax {
+impl Operation for Softmax {
     fn name(&self) -> &'static str {
         if self.log { "log_softmax" } else { "softmax" }
     }
 
-    fn family(&self) -> Family {
-        Family::Softmax
+    fn family(&self) -> &'static Family {
+        &FAMILY
     }
 
     fn check(&self) -> Result<(), ShapeError> {

@@ -10,7 +10,7 @@ use half::{bf16, f16};
 pub(super) use self::functions::*;
 use self::map::PackedRows;
 pub(super) use self::map::{HalfRelu, Map};
-use super::Engine;
+use super::{Engine, Entry, HasKernel, of};
 use crate::backend::Prepared;
 use crate::dtype::{DType, Element};
 use crate::error::BackendError;
@@ -18,11 +18,44 @@ use crate::host::HostPrepared;
 use crate::op::{Activation, Glu, GluLayout, Unary};
 use crate::operands::Inputs;
 use crate::problem::Problem;
+use crate::with_element;
+
+pub(super) const KERNELS: &[Entry] = &[of::<Activation>, of::<Glu>];
+
+impl HasKernel for Activation {
+    fn path(&self) -> &'static str {
+        "one pass"
+    }
+
+    fn prepare(
+        &self,
+        engine: &Arc<Engine>,
+        problem: &Problem,
+        inputs: &Inputs,
+    ) -> Result<Box<dyn Prepared>, BackendError> {
+        with_element!(problem.dtype, T => Ok(prepare::<T>(engine, problem, self, inputs)))
+    }
+}
+
+impl HasKernel for Glu {
+    fn path(&self) -> &'static str {
+        "one pass"
+    }
+
+    fn prepare(
+        &self,
+        engine: &Arc<Engine>,
+        problem: &Problem,
+        inputs: &Inputs,
+    ) -> Result<Box<dyn Prepared>, BackendError> {
+        with_element!(problem.dtype, T => prepare_glu::<T>(engine, problem, self, inputs))
+    }
+}
 
 /// Elements between the starts of two bands: whole cache lines, whatever the storage type.
 const GRAIN: usize = 64;
 
-pub(super) fn prepare<T: Element>(
+fn prepare<T: Element>(
     engine: &Arc<Engine>,
     problem: &Problem,
     spec: &Activation,
@@ -107,7 +140,7 @@ impl Pointwise<'_> {
     }
 }
 
-pub(super) fn prepare_glu<T: Element>(
+fn prepare_glu<T: Element>(
     engine: &Arc<Engine>,
     problem: &Problem,
     spec: &Glu,

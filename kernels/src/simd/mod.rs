@@ -13,8 +13,6 @@
 //!
 //! Storage types below f32 are converted on load and store; everything is computed in f32.
 
-mod activation;
-mod attention;
 mod buffer;
 mod cut;
 pub mod isa;
@@ -27,12 +25,9 @@ mod lanes_avx512;
 mod lanes_neon;
 mod lanes_scalar;
 mod math;
-mod norm;
 pub mod pairs;
 pub mod peaks;
-mod rope;
 mod seats;
-mod softmax;
 mod sum;
 #[cfg(test)]
 mod tests;
@@ -45,11 +40,31 @@ use self::isa::Isa;
 use self::threads::Threads;
 use crate::backend::{Backend, BackendId, BackendInfo, Declaration, Prepared, Support};
 use crate::error::BackendError;
-use crate::op::Op;
 use crate::operands::Inputs;
 use crate::problem::Problem;
 use crate::registry::Registry;
-use crate::with_element;
+use crate::table::kernel_table;
+
+kernel_table!(activation, attention, norm, rope, softmax);
+
+/// An operation that this backend computes.
+trait HasKernel {
+    /// Whether it can with these fields.
+    fn supports(&self) -> Support {
+        Support::Yes
+    }
+
+    /// Which kernel it is.
+    fn path(&self) -> &'static str;
+
+    /// Binds the operands.
+    fn prepare(
+        &self,
+        engine: &Arc<Engine>,
+        problem: &Problem,
+        inputs: &Inputs,
+    ) -> Result<Box<dyn Prepared>, BackendError>;
+}
 
 /// What a prepared kernel runs on. It is shared with every run, which may outlive the backend.
 #[derive(Debug)]
@@ -99,42 +114,20 @@ impl Backend for Simd {
     }
 
     fn supports(&self, problem: &Problem) -> Support {
-        match &problem.op {
-            Op::Attention(spec) => attention::supports(spec),
-            Op::LayerNorm(_) | Op::RmsNorm(_) | Op::BatchNorm(_) | Op::GroupNorm(_) | Op::InstanceNorm(_) => {
-                Support::Yes
-            }
-            Op::Softmax(_) | Op::Activation(_) | Op::Glu(_) | Op::Rope(_) => Support::Yes,
+        match kernel_of(&problem.op) {
+            Some(kernel) => kernel.supports(),
+            None => Support::no_kernel("simd", problem.name()),
         }
     }
 
     fn declares(&self, problem: &Problem) -> Declaration {
-        Declaration::strict(match &problem.op {
-            Op::Softmax(spec) if spec.dims().2 == 1 => "three passes, a row in all lanes",
-            Op::Softmax(_) => "three passes, a row in each lane",
-            Op::Activation(_) | Op::Glu(_) | Op::Rope(_) => "one pass",
-            Op::Attention(_)
-            | Op::LayerNorm(_)
-            | Op::RmsNorm(_)
-            | Op::BatchNorm(_)
-            | Op::GroupNorm(_)
-            | Op::InstanceNorm(_) => "fused",
-        })
+        Declaration::strict(kernel_of(&problem.op).map_or("none", HasKernel::path))
     }
 
     fn prepare(&self, problem: &Problem, inputs: &Inputs) -> Result<Box<dyn Prepared>, BackendError> {
-        let engine = &self.engine;
-        with_element!(problem.dtype, T => match &problem.op {
-            Op::Attention(spec) => attention::prepare::<T>(engine, problem, spec, inputs),
-            Op::LayerNorm(_)
-            | Op::RmsNorm(_)
-            | Op::BatchNorm(_)
-            | Op::GroupNorm(_)
-            | Op::InstanceNorm(_) => norm::prepare::<T>(engine, problem, &problem.op, inputs),
-            Op::Activation(spec) => Ok(activation::prepare::<T>(engine, problem, spec, inputs)),
-            Op::Glu(spec) => activation::prepare_glu::<T>(engine, problem, spec, inputs),
-            Op::Softmax(spec) => Ok(softmax::prepare::<T>(engine, problem, spec, inputs)),
-            Op::Rope(spec) => rope::prepare::<T>(engine, problem, spec, inputs),
-        })
+        match kernel_of(&problem.op) {
+            Some(kernel) => kernel.prepare(&self.engine, problem, inputs),
+            None => Err(BackendError::no_kernel("simd", problem.name())),
+        }
     }
 }

@@ -6,8 +6,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Engine;
 use super::lanes::{AHEAD, Kernel, Lanes};
+use super::{Engine, Entry, HasKernel, of};
 use crate::backend::Prepared;
 use crate::dtype::Element;
 use crate::error::BackendError;
@@ -16,11 +16,29 @@ use crate::op::rope::RopeTables;
 use crate::op::{Rope, RopeStyle};
 use crate::operands::Inputs;
 use crate::problem::Problem;
+use crate::with_element;
+
+pub(super) const KERNELS: &[Entry] = &[of::<Rope>];
+
+impl HasKernel for Rope {
+    fn path(&self) -> &'static str {
+        "one pass"
+    }
+
+    fn prepare(
+        &self,
+        engine: &Arc<Engine>,
+        problem: &Problem,
+        inputs: &Inputs,
+    ) -> Result<Box<dyn Prepared>, BackendError> {
+        with_element!(problem.dtype, T => prepare::<T>(engine, problem, self, inputs))
+    }
+}
 
 /// Cosines and sines, one row of rotary_dim/2 for each position.
 type Tables = (Vec<f32>, Vec<f32>);
 
-pub(super) fn prepare<T: Element>(
+fn prepare<T: Element>(
     engine: &Arc<Engine>,
     problem: &Problem,
     spec: &Rope,

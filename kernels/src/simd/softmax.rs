@@ -22,14 +22,37 @@ use std::sync::Arc;
 use self::columns::Columns;
 use self::passes::{Passes, Pivot};
 use self::rows::Rows;
-use super::Engine;
 use super::lanes::{Kernel, Lanes};
+use super::{Engine, Entry, HasKernel, of};
 use crate::backend::Prepared;
 use crate::dtype::{DType, Element};
+use crate::error::BackendError;
 use crate::host::HostPrepared;
 use crate::op::Softmax;
 use crate::operands::Inputs;
 use crate::problem::Problem;
+use crate::with_element;
+
+pub(super) const KERNELS: &[Entry] = &[of::<Softmax>];
+
+impl HasKernel for Softmax {
+    fn path(&self) -> &'static str {
+        if self.dims().2 == 1 {
+            "three passes, a row in all lanes"
+        } else {
+            "three passes, a row in each lane"
+        }
+    }
+
+    fn prepare(
+        &self,
+        engine: &Arc<Engine>,
+        problem: &Problem,
+        inputs: &Inputs,
+    ) -> Result<Box<dyn Prepared>, BackendError> {
+        with_element!(problem.dtype, T => Ok(prepare::<T>(engine, problem, self, inputs)))
+    }
+}
 
 /// Elements of a row that are summed into one number before the next are begun. Fixed, because
 /// long rows are shared out in blocks, and the result must not depend on how.
@@ -150,7 +173,7 @@ impl<T: Element> Pass for BlockFinish<'_, T> {
     }
 }
 
-pub(super) fn prepare<T: Element>(
+fn prepare<T: Element>(
     engine: &Arc<Engine>,
     problem: &Problem,
     spec: &Softmax,

@@ -20,7 +20,7 @@ use std::process::{Command, ExitStatus};
 use allocator::{At, GuardPages, against_guard_pages, guarded, peek, poke};
 use touchstone_harness::Case;
 use touchstone_kernels::host::HostPrepared;
-use touchstone_kernels::{ElementType, Inputs, Op, Outputs, Prepared, Problem, Tensor, tensor};
+use touchstone_kernels::{ElementType, Inputs, Outputs, Prepared, Problem, Tensor, op, tensor};
 
 #[global_allocator]
 static ALLOCATOR: GuardPages = GuardPages;
@@ -52,7 +52,7 @@ fn apart(test: &str, work: impl FnOnce()) -> (ExitStatus, String) {
 #[test]
 fn the_sweep_holds_every_operation() {
     let cases = sweep::cases();
-    for op in Op::names() {
+    for op in op::names() {
         assert!(cases.iter().any(|case| case.split(' ').next() == Some(op)), "no case of {op}");
     }
 }

@@ -1,8 +1,9 @@
 //! From f32 to the storage type, and special numbers.
 
-use touchstone_kernels::{BackendError, DType, ElementType, Inputs, Op, Outputs, Problem, Tensor};
+use touchstone_kernels::{BackendError, DType, ElementType, Inputs, Outputs, Problem, Tensor};
 
 use super::storing;
+use crate::families;
 use crate::selftest::arithmetic::stored;
 use crate::selftest::planted::{F32, SHORT, Specimen, naive, tensor, unsupported};
 
@@ -41,7 +42,7 @@ fn converting(
 }
 
 fn no_early_rounding(problem: &Problem) -> bool {
-    !matches!(&problem.op, Op::RmsNorm(spec) if spec.round_before_weight)
+    !families::checks(&problem.op).rounds_within()
 }
 
 pub(super) fn faults() -> Vec<Specimen> {

@@ -1,10 +1,9 @@
 //! Right numbers in results of another form.
 
-use touchstone_kernels::op::Op;
 use touchstone_kernels::{BackendError, DType, ElementType, Outputs, Problem};
 
 use super::{len, rows};
-use crate::selftest::planted::{SHORT, Specimen, naive, naive_on, tensor, unsupported};
+use crate::selftest::planted::{SHORT, Specimen, naive, tensor, unsupported};
 
 /// From the right numbers to type, shape and numbers of a result.
 type Form = fn(&Problem, Vec<f64>) -> (DType, Vec<usize>, Vec<f64>);
@@ -52,18 +51,6 @@ pub(super) fn faults() -> Vec<Specimen> {
                 let (n, width) = rows(p);
                 y.truncate((n - 1) * width);
                 (p.dtype, vec![n - 1, width], y)
-            },
-        ),
-        Specimen::new(
-            None,
-            "second-result-missing",
-            "The log-sum-exp that was asked for is not handed over.",
-            |p| matches!(&p.op, Op::Attention(spec) if spec.lse),
-            |problem, inputs| {
-                let Op::Attention(spec) = &problem.op else { return Err(unsupported()) };
-                let mut without = spec.clone();
-                without.lse = false;
-                naive_on(Op::Attention(without), problem.dtype, inputs)
             },
         ),
     ]

@@ -3,7 +3,7 @@
 mod conversion;
 mod form;
 mod memory;
-mod stray;
+pub(crate) mod stray;
 
 use touchstone_kernels::Problem;
 

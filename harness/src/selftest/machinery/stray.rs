@@ -48,11 +48,10 @@ pub(super) fn faults() -> Vec<Specimen> {
 /// What only a kernel in another language can do. Rust hands a backend no way to write to operands
 /// that it shares; the memory of this process as a file, a debugger's way, stands for one.
 #[cfg(target_os = "linux")]
-mod foreign {
+pub(crate) mod foreign {
     use std::fs::OpenOptions;
     use std::os::unix::fs::FileExt;
 
-    use touchstone_kernels::op::Op;
     use touchstone_kernels::{BackendError, Problem};
 
     use crate::selftest::planted::{Specimen, naive, unsupported};
@@ -63,7 +62,7 @@ mod foreign {
     }
 
     /// Writes into or near the first operand, or that of a name.
-    fn overwriting(
+    pub(crate) fn overwriting(
         name: &'static str,
         about: &'static str,
         operand: Option<&'static str>,
@@ -97,14 +96,6 @@ mod foreign {
                 None,
                 |_| true,
                 |bytes| bytes.as_ptr(),
-            ),
-            // Nothing that is computed changes by it.
-            overwriting(
-                "clears-the-cache",
-                "Rows of the cache that are not in use yet are cleared on the way.",
-                Some("k"),
-                |p| matches!(&p.op, Op::Attention(spec) if spec.kv_rows() > spec.kv_len && spec.head_dim > 0),
-                |bytes| bytes.as_ptr_range().end.wrapping_sub(1),
             ),
             overwriting(
                 "writes-past-an-input",

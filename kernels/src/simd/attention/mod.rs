@@ -37,11 +37,11 @@ use std::sync::{Arc, Mutex};
 
 use self::operands::Operands;
 use self::plan::Plan;
-use super::Engine;
 use super::isa::Isa;
 use super::pairs::Pairs;
 use super::threads::lock;
 use super::tiles::Tiles;
+use super::{Engine, Entry, HasKernel, of};
 use crate::backend::{Prepared, Support};
 use crate::dtype::{DType, Element};
 use crate::error::BackendError;
@@ -49,18 +49,36 @@ use crate::host::HostPrepared;
 use crate::op::Attention;
 use crate::operands::{Inputs, Outputs};
 use crate::problem::Problem;
+use crate::with_element;
+
+pub(super) const KERNELS: &[Entry] = &[of::<Attention>];
+
+impl HasKernel for Attention {
+    fn supports(&self) -> Support {
+        if self.kv_len.max(self.q_len) >= MAX_LEN {
+            return Support::No("more than 2²⁴ keys or queries".into());
+        }
+        Support::Yes
+    }
+
+    fn path(&self) -> &'static str {
+        "fused"
+    }
+
+    fn prepare(
+        &self,
+        engine: &Arc<Engine>,
+        problem: &Problem,
+        inputs: &Inputs,
+    ) -> Result<Box<dyn Prepared>, BackendError> {
+        with_element!(problem.dtype, T => prepare::<T>(engine, problem, self, inputs))
+    }
+}
 
 /// Keys and queries are counted in f32 lanes, which hold every integer below this one.
 const MAX_LEN: usize = 1 << 24;
 
-pub(super) fn supports(spec: &Attention) -> Support {
-    if spec.kv_len.max(spec.q_len) >= MAX_LEN {
-        return Support::No("more than 2²⁴ keys or queries".into());
-    }
-    Support::Yes
-}
-
-pub(super) fn prepare<T: Element>(
+fn prepare<T: Element>(
     engine: &Arc<Engine>,
     problem: &Problem,
     spec: &Attention,

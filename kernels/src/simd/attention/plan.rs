@@ -3,7 +3,7 @@
 
 use super::Task;
 use super::product::strip_rows;
-use crate::op::{Attention, Spec};
+use crate::op::{Attention, Operation};
 use crate::simd::isa::Isa;
 use crate::simd::tiles::BLOCK;
 

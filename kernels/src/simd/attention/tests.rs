@@ -9,7 +9,7 @@ use crate::noise::noise;
 use crate::simd::Simd;
 use crate::simd::isa::Isa;
 use crate::simd::peaks;
-use crate::{Backend, ElementType, Inputs, Op, Outputs, Problem, Tensor, naive::Naive};
+use crate::{Backend, ElementType, Inputs, Outputs, Problem, Tensor, naive::Naive};
 
 fn run(backend: &dyn Backend, problem: &Problem, inputs: &Inputs) -> Outputs {
     let mut prepared = backend.ready(problem, inputs).unwrap();
@@ -19,10 +19,7 @@ fn run(backend: &dyn Backend, problem: &Problem, inputs: &Inputs) -> Outputs {
 }
 
 fn attention(problem: &Problem) -> &crate::op::Attention {
-    match &problem.op {
-        Op::Attention(spec) => spec,
-        other => panic!("{other:?}"),
-    }
+    problem.get().unwrap()
 }
 
 /// Operands from noise, changed by `value(operand, index, noise)`. Rows of a cache beyond kv_len

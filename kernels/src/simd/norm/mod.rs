@@ -12,34 +12,103 @@ mod tests;
 
 use std::sync::Arc;
 
-use super::Engine;
+use super::{Engine, Entry, HasKernel, of};
 use crate::backend::Prepared;
-use crate::dtype::Element;
 use crate::error::BackendError;
 use crate::host::HostPrepared;
-use crate::op::Op;
+use crate::op::{BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RmsNorm};
 use crate::operands::{Inputs, Outputs};
 use crate::problem::Problem;
+use crate::with_element;
 
-type Kernel = Box<dyn FnMut(&Inputs, &mut Outputs) -> Result<(), BackendError>>;
+pub(super) const KERNELS: &[Entry] =
+    &[of::<LayerNorm>, of::<RmsNorm>, of::<BatchNorm>, of::<GroupNorm>, of::<InstanceNorm>];
 
-pub(super) fn prepare<T: Element>(
-    engine: &Arc<Engine>,
+/// A normalization from operands to results.
+type Kernel<O> = fn(&Engine, &O, &Inputs, &mut Outputs) -> Result<(), BackendError>;
+
+/// A kernel, bound to a problem.
+fn hosted<O: Clone + 'static>(
+    (engine, spec, kernel): (&Arc<Engine>, &O, Kernel<O>),
     problem: &Problem,
-    op: &Op,
     inputs: &Inputs,
 ) -> Result<Box<dyn Prepared>, BackendError> {
-    let engine = Arc::clone(engine);
-    let kernel: Kernel = match op.clone() {
-        Op::LayerNorm(spec) => Box::new(move |i, o| rows::layer_norm::<T>(&engine, &spec, i, o)),
-        Op::RmsNorm(spec) => Box::new(move |i, o| rows::rms_norm::<T>(&engine, &spec, i, o)),
-        Op::BatchNorm(spec) => Box::new(move |i, o| channels::batch_norm::<T>(&engine, &spec, i, o)),
-        Op::GroupNorm(spec) => Box::new(move |i, o| channels::group_norm::<T>(&engine, &spec, i, o)),
-        Op::InstanceNorm(spec) => Box::new(move |i, o| channels::instance_norm::<T>(&engine, &spec, i, o)),
-        other => {
-            let reason = format!("{} is not a normalization", other.spec().name());
-            return Err(BackendError::Unsupported { reason });
-        }
-    };
+    let (engine, spec) = (Arc::clone(engine), spec.clone());
+    let kernel = move |inputs: &Inputs, outputs: &mut Outputs| kernel(&engine, &spec, inputs, outputs);
     Ok(Box::new(HostPrepared::new(problem, inputs, kernel)))
+}
+
+impl HasKernel for LayerNorm {
+    fn path(&self) -> &'static str {
+        "fused"
+    }
+
+    fn prepare(
+        &self,
+        engine: &Arc<Engine>,
+        problem: &Problem,
+        inputs: &Inputs,
+    ) -> Result<Box<dyn Prepared>, BackendError> {
+        with_element!(problem.dtype, T => hosted((engine, self, rows::layer_norm::<T>), problem, inputs))
+    }
+}
+
+impl HasKernel for RmsNorm {
+    fn path(&self) -> &'static str {
+        "fused"
+    }
+
+    fn prepare(
+        &self,
+        engine: &Arc<Engine>,
+        problem: &Problem,
+        inputs: &Inputs,
+    ) -> Result<Box<dyn Prepared>, BackendError> {
+        with_element!(problem.dtype, T => hosted((engine, self, rows::rms_norm::<T>), problem, inputs))
+    }
+}
+
+impl HasKernel for BatchNorm {
+    fn path(&self) -> &'static str {
+        "fused"
+    }
+
+    fn prepare(
+        &self,
+        engine: &Arc<Engine>,
+        problem: &Problem,
+        inputs: &Inputs,
+    ) -> Result<Box<dyn Prepared>, BackendError> {
+        with_element!(problem.dtype, T => hosted((engine, self, channels::batch_norm::<T>), problem, inputs))
+    }
+}
+
+impl HasKernel for GroupNorm {
+    fn path(&self) -> &'static str {
+        "fused"
+    }
+
+    fn prepare(
+        &self,
+        engine: &Arc<Engine>,
+        problem: &Problem,
+        inputs: &Inputs,
+    ) -> Result<Box<dyn Prepared>, BackendError> {
+        with_element!(problem.dtype, T => hosted((engine, self, channels::group_norm::<T>), problem, inputs))
+    }
+}
+
+impl HasKernel for InstanceNorm {
+    fn path(&self) -> &'static str {
+        "fused"
+    }
+
+    fn prepare(
+        &self,
+        engine: &Arc<Engine>,
+        problem: &Problem,
+        inputs: &Inputs,
+    ) -> Result<Box<dyn Prepared>, BackendError> {
+        with_element!(problem.dtype, T => hosted((engine, self, channels::instance_norm::<T>), problem, inputs))
+    }
 }

@@ -3,9 +3,10 @@
 use proptest::prelude::*;
 
 use crate::noise::noise;
+use crate::op::RmsNorm;
 use crate::simd::Simd;
 use crate::simd::isa::Isa;
-use crate::{Backend, DType, Inputs, Op, Outputs, Problem, Tensor, naive::Naive};
+use crate::{Backend, DType, Inputs, Outputs, Problem, Tensor, naive::Naive};
 
 fn run(backend: &dyn Backend, problem: &Problem, inputs: &Inputs) -> Outputs {
     let mut prepared = backend.ready(problem, inputs).unwrap();
@@ -26,7 +27,7 @@ fn inputs(problem: &Problem, value: impl Fn(&str, usize) -> f64) -> Inputs {
 fn assert_close(problem: &Problem, inputs: &Inputs, tolerance: f64) {
     // Two roundings to storage may each fall to the other side; the first counts up to twice after
     // the weight.
-    let rounded_twice = matches!(&problem.op, Op::RmsNorm(spec) if spec.round_before_weight);
+    let rounded_twice = problem.get::<RmsNorm>().is_some_and(|spec| spec.round_before_weight);
     let ulps = if rounded_twice { 3.0 } else { 1.0 };
     let expected = run(&Naive, problem, inputs);
     for isa in Isa::present() {

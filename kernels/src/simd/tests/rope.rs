@@ -3,11 +3,11 @@
 use proptest::prelude::*;
 
 use super::{Case, dtypes, normal};
-use crate::Op;
+use crate::op::Rope;
 
 /// Checks against angles, sines and products in f64.
 fn check(case: &Case, positions: &[i64]) {
-    let Op::Rope(spec) = &case.problem.op else { unreachable!() };
+    let spec = case.problem.get::<Rope>().unwrap();
     let x = case.input("x");
     let theta = spec.frequencies(None);
     let (mut y, mut magnitude) = (x.clone(), vec![0.0; x.len()]);

@@ -3,12 +3,13 @@
 use proptest::prelude::*;
 
 use super::{Case, dtypes, normal};
+use crate::DType;
+use crate::op::Softmax;
 use crate::simd::isa::Isa;
-use crate::{DType, Op};
 
 /// softmax or its logarithm in f64, and the error allowed to each element.
 fn expected(case: &Case, ulps: f64) -> (Vec<f64>, Vec<f64>) {
-    let Op::Softmax(spec) = &case.problem.op else { unreachable!() };
+    let spec = case.problem.get::<Softmax>().unwrap();
     let (outer, len, inner) = spec.dims();
     let scale = spec.scale as f64;
     let x = case.input("x");
