@@ -145,6 +145,8 @@ impl fmt::Display for Element {
 pub struct Figures {
     /// Largest |got − expected|.
     pub max_abs: f64,
+    /// The same of the elements that are outside their tolerance.
+    pub outside_abs: f64,
     /// Largest |got − expected|/|expected|.
     pub max_rel: f64,
     /// Root of the mean squared error.
@@ -322,6 +324,7 @@ struct Tally {
     worst_ratio: f64,
     worst_nonzero_ratio: f64,
     max_abs: f64,
+    outside_abs: f64,
     max_rel: f64,
     squares: f64,
     dot: f64,
@@ -359,6 +362,7 @@ impl Tally {
             #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "NaN must not pass")]
             if error != 0.0 && !(error <= bound) {
                 self.outside += 1;
+                self.outside_abs = self.outside_abs.max(error);
             }
             let ratio = if error == 0.0 { 0.0 } else { error / bound };
             #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "a NaN ratio is the worst")]
@@ -405,6 +409,7 @@ impl Tally {
         let norms = (self.expected_squares * self.got_squares).sqrt();
         Figures {
             max_abs: self.max_abs,
+            outside_abs: self.outside_abs,
             max_rel: self.max_rel,
             rmse: (self.squares / self.finite.max(1) as f64).sqrt(),
             ulp_p99,

@@ -315,10 +315,11 @@ fn problem(
             }
             let dims: Vec<String> = dims.iter().map(usize::to_string).collect();
             set("shape", if dims.is_empty() { "scalar".into() } else { dims.join("x") });
-            if op.ends_with("_norm") {
-                set("weight", has("weight").to_string());
-                if op != "rms_norm" {
-                    set("bias", has("bias").to_string());
+            // A field that says whether there is an operand of its name.
+            for name in ["weight", "bias"] {
+                let is_field = |schema: &Schema| schema.fields.iter().any(|field| field.key == name);
+                if op::schema(&op).is_some_and(is_field) {
+                    set(name, has(name).to_string());
                 }
             }
         }

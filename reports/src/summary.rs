@@ -99,7 +99,7 @@ pub struct Summary {
 }
 
 /// Families in the order of the documentation; others follow by name.
-const FAMILIES: [&str; 5] = ["attention", "softmax", "norm", "activation", "rope"];
+const FAMILIES: [&str; 6] = ["attention", "softmax", "norm", "residual", "activation", "rope"];
 /// Storage types, widest first; others follow by name.
 pub(crate) const DTYPES: [&str; 4] = ["f64", "f32", "f16", "bf16"];
 

@@ -173,8 +173,12 @@ mod tests {
     fn problems_are_cheap() {
         let space = Space::whole();
         let works = (0..20_000).map(|index| space.case(2, index).problem.work());
-        let most = works.clone().map(|work| work.flops.max(work.bytes)).max();
-        assert!(most < Some(32 << 20), "{most:?}");
+        for index in 0..20_000 {
+            let case = space.case(2, index);
+            let work = case.problem.work();
+            // Beside a size of 0, such as no keys, the others are as large as they like.
+            assert!(work.flops.max(work.bytes) < 64 << 20, "{work:?} of '{case}'");
+        }
         let mean = works.map(|work| work.flops + work.bytes).sum::<u64>() / 20_000;
         assert!(mean < 500_000, "{mean}");
     }

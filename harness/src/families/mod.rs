@@ -74,6 +74,13 @@ pub trait Checkable: Operation {
         Vec::new()
     }
 
+    /// The problem that a library computes as a part of this one, with its operands, where what is known of the
+    /// library's defects is known of that: a norm, of a norm after a sum.
+    fn inner(&self, problem: &Problem, inputs: &Inputs) -> Option<(Problem, Inputs)> {
+        let _ = (problem, inputs);
+        None
+    }
+
     /// Another operation that invariants of this one compute beside it.
     fn related(&self) -> Option<Op> {
         None
@@ -185,6 +192,7 @@ families! {
     norm,
     activation,
     rope,
+    residual,
 }
 
 /// Those that a program has added.

@@ -83,6 +83,9 @@ impl fmt::Display for Condition {
 impl Condition {
     /// Whether it holds.
     pub(super) fn holds(self, problem: &Problem, inputs: &Inputs) -> bool {
+        let inner = families::checks(&problem.op).inner(problem, inputs);
+        let (problem, inputs) =
+            inner.as_ref().map_or((problem, inputs), |(problem, inputs)| (problem, inputs));
         let data = || inputs.data().flat_map(|(_, tensor)| tensor.to_f64());
         match self {
             Condition::NonFinite => data().any(|x| !x.is_finite()),

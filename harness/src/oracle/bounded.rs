@@ -11,9 +11,13 @@
 //!   subnormal: no relative bound holds near zero.
 //! - The effect of an argument's error is exact, not first order: both ends of its interval are computed, and
 //!   of a quotient the worst case.
-//! - A constant costs u unless f32 has it; a rounding to the storage type costs its unit roundoff.
-//! - Copies, negation, maxima, products with 0 and with powers of two are exact.
+//! - A constant costs u unless f32 has it. A rounding to a storage type that is part of the formula is the
+//!   rounding of the value, and off by what the ends of its interval, rounded, are away from that.
+//! - Copies, negation, maxima, products with 0 and with powers of two are exact, and so is a sum of two exact
+//!   numbers that f32 has.
 //! - A bound is at most the width of the range in which the number lies for certain ([`Real::within`]).
+//! - NaN and ±∞ come out of exact operands, and so in every rounding; where an error may decide it, the
+//!   element has no bound.
 //!
 //! That an intermediate value leaves the range of f32 costs nothing: kernels have to avoid it where the result
 //! is in range. A bound that is infinite or NaN refuses the element.
@@ -60,7 +64,20 @@ impl Bounded {
 
     /// A value of which the argument's error makes at most `effect`, and the last operation `relative`·u.
     fn rounded(value: f64, effect: f64, relative: f64) -> Self {
+        if !value.is_finite() {
+            return Bounded::not_finite(value, effect == 0.0);
+        }
         Bounded::new(value, effect + relative * U * (value.abs() + effect))
+    }
+
+    /// NaN or ±∞: so in every rounding if it is `certain`, else undefined.
+    fn not_finite(value: f64, certain: bool) -> Self {
+        Bounded::new(value, if certain { 0.0 } else { f64::NAN })
+    }
+
+    /// Whether its sign, or that it is not finite, is certain.
+    fn is_certain(self) -> bool {
+        self.error == 0.0 || self.error < self.value.abs()
     }
 
     /// A function that only rises or only falls, at both ends of the argument's interval.
@@ -84,6 +101,15 @@ impl Bounded {
     }
 }
 
+/// Whether the sum of two numbers is one that f32 has, without any rounding.
+fn is_exact_sum(a: f64, b: f64) -> bool {
+    let sum = a + b;
+    // What f64 rounds away (Knuth's two-sum).
+    let of_b = sum - a;
+    let lost = (a - (sum - of_b)) + (b - of_b);
+    lost == 0.0 && f64::from(sum as f32) == sum
+}
+
 impl Add for Bounded {
     type Output = Self;
 
@@ -102,7 +128,11 @@ impl Add for Bounded {
             inherited: a.inherited + b.inherited,
         };
         let value = self.value + other.value;
+        if !value.is_finite() {
+            return Bounded::not_finite(value, chain.inherited.is_finite());
+        }
         let rounding = match chain.terms {
+            2 if chain.inherited == 0.0 && is_exact_sum(self.value, other.value) => 0.0,
             2 => U * (value.abs() + chain.inherited),
             n => growth(n) * U * chain.magnitude,
         };
@@ -132,6 +162,9 @@ impl Mul for Bounded {
     fn mul(self, other: Self) -> Self {
         let (a, b) = (self.value.abs(), other.value.abs());
         let value = self.value * other.value;
+        if !a.is_finite() || !b.is_finite() {
+            return Bounded::not_finite(value, self.is_certain() && other.is_certain());
+        }
         let effect = a * other.error + b * self.error + self.error * other.error;
         if self.is_power_of_two() || other.is_power_of_two() {
             // Exact but for what underflows.
@@ -148,6 +181,10 @@ impl Div for Bounded {
     fn div(self, other: Self) -> Self {
         let value = self.value / other.value;
         let least = other.value.abs() - other.error;
+        if !self.value.is_finite() || !other.value.is_finite() {
+            let certain = self.is_certain() && other.is_certain();
+            return Bounded::new(value, if certain { 0.0 } else { f64::NAN });
+        }
         if least <= 0.0 {
             // The divisor may be 0.
             return Bounded::new(value, if value.is_nan() { f64::NAN } else { f64::INFINITY });
@@ -182,6 +219,9 @@ impl Real for Bounded {
             chain.inherited += term.chain.inherited;
         }
         let value = values.value();
+        if !value.is_finite() {
+            return Bounded::not_finite(value, chain.inherited.is_finite());
+        }
         let rounding = match chain.terms {
             0 | 1 => 0.0,
             2 => U * (value.abs() + chain.inherited),
@@ -195,7 +235,7 @@ impl Real for Bounded {
     }
 
     fn max(self, other: Self) -> Self {
-        Bounded::new(self.value.max(other.value), self.error.max(other.error))
+        Bounded::new(Real::max(self.value, other.value), Real::max(self.error, other.error))
     }
 
     fn exp(self) -> Self {
@@ -231,9 +271,25 @@ impl Real for Bounded {
         self.monotone(|x| 1.0 / x.sqrt(), 2.0)
     }
 
+    fn computed(self) -> Self {
+        Bounded::new(self.value, self.error)
+    }
+
     fn stored(self, dtype: DType) -> Self {
-        let rounding = dtype.unit_roundoff() * (self.value.abs() + self.error);
-        Bounded::new(self.value, self.error + rounding + dtype.smallest_subnormal() / 2.0)
+        let value = dtype.round(self.value);
+        if value.is_nan() && self.error == 0.0 {
+            return Bounded::new(value, 0.0);
+        }
+        // Equal infinities are no distance apart.
+        let away = |x: f64| if dtype.round(x) == value { 0.0 } else { (dtype.round(x) - value).abs() };
+        let error = if self.chain.terms <= 2 && self.chain.inherited == 0.0 {
+            // Of one operation on exact numbers a kernel has the result itself, or its rounding to f32.
+            away(f64::from(self.value as f32))
+        } else {
+            away(self.value + self.error).max(away(self.value - self.error))
+        };
+        // What is undefined stays so.
+        Bounded::new(value, if self.error.is_nan() { self.error } else { error })
     }
 
     fn within(self, low: f64, high: f64) -> Self {

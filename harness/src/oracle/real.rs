@@ -81,7 +81,10 @@ pub trait Real:
     /// 1/√x.
     fn recip_sqrt(self) -> Self;
 
-    /// Rounded to a storage type on the way.
+    /// The same as a number that a kernel has computed before it goes on: no part of a longer sum.
+    fn computed(self) -> Self;
+
+    /// Rounded to a storage type, as a part of the formula; infinite beyond the largest number of the type.
     fn stored(self, dtype: DType) -> Self;
 
     /// The same where mathematics says that it lies in this range, and so does what any kernel computes.
@@ -137,9 +140,12 @@ impl Real for f64 {
         1.0 / f64::sqrt(self)
     }
 
-    /// The formula over the real numbers does not round: what a rounding may do is part of the error.
-    fn stored(self, _dtype: DType) -> Self {
+    fn computed(self) -> Self {
         self
+    }
+
+    fn stored(self, dtype: DType) -> Self {
+        dtype.round(self)
     }
 
     fn within(self, _low: f64, _high: f64) -> Self {

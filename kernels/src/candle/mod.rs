@@ -30,7 +30,7 @@ use crate::registry::Registry;
 use crate::table::kernel_table;
 use crate::unstated::{Habit, Unstated};
 
-kernel_table!(activation, attention, norm, rope, softmax);
+kernel_table!(activation, attention, norm, residual, rope, softmax);
 
 /// Why it refuses a problem without elements.
 const EMPTY: &str = "candle's reductions and chunked kernels reject empty tensors";

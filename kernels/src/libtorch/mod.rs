@@ -37,7 +37,7 @@ use crate::unstated::{Habit, Unstated};
 use attention::Kernel;
 use convert::Operands;
 
-kernel_table!(activation, attention, norm, rope, softmax);
+kernel_table!(activation, attention, norm, residual, rope, softmax);
 
 /// The version that `tch` 0.24 is made for; its build fails with any other. The library itself
 /// cannot be asked through `tch`.

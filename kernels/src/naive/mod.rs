@@ -15,7 +15,7 @@ use crate::problem::Problem;
 use crate::registry::Registry;
 use crate::table::kernel_table;
 
-kernel_table!(activation, attention, norm, rope, softmax);
+kernel_table!(activation, attention, norm, residual, rope, softmax);
 
 const ID: BackendId = BackendId::new("naive");
 

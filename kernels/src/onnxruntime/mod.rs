@@ -34,7 +34,7 @@ use crate::unstated::{Habit, Unstated};
 use graph::{Edge, Graph};
 use session::{Bound, Latest};
 
-kernel_table!(activation, attention, norm, rope, softmax);
+kernel_table!(activation, attention, norm, residual, rope, softmax);
 
 /// The version that scripts/setup-onnxruntime fetches, and that the known issues are about.
 const VERSION: &str = "1.31.1";

@@ -54,6 +54,7 @@ families! {
     norm,
     rope,
     activation,
+    residual,
 }
 
 /// The families that a program has added.

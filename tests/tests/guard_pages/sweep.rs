@@ -24,6 +24,10 @@ const SHAPES: &[(&[&str], &[&str])] = &[
         &["shape=3x{n}", "shape=3x{n} weight=false", "shape=3x{n} round_before_weight=true weight_offset=1"],
     ),
     (
+        &["add_rms_norm", "add_layer_norm"],
+        &["shape=3x{n}", "shape=3x{n} sum=false weight=false", "shape=3x{n} round_sum=false"],
+    ),
+    (
         &["batch_norm"],
         &["shape=3x{n}", "shape=3x5x{n}", "shape=3x{n} mode=infer", "shape=3x5x{n} mode=infer weight=false"],
     ),

@@ -30,6 +30,11 @@ pub(super) const LIMITS: &[Limit] = &[
         about: "the same where subnormal numbers are flushed as well",
         of: flushed_affine,
     },
+    Limit {
+        name: "flushed_inputs",
+        about: "a norm, rounded so, of numbers of which the subnormal ones are taken for 0",
+        of: flushed_inputs,
+    },
 ];
 
 fn variance_lost(problem: &Problem, inputs: &Inputs) -> bool {
@@ -99,4 +104,14 @@ fn flushed_affine(problem: &Problem, inputs: &Inputs) -> f64 {
             rounded + weight * problem.dtype.smallest_normal()
         }
     }
+}
+
+/// A number that is off by less than the smallest normal number moves its normalized value by as much over √eps,
+/// others through mean and variance by no more together: 4·max(1, |γ|) times the smallest normal number over √eps
+/// more than the roundings.
+fn flushed_inputs(problem: &Problem, inputs: &Inputs) -> f64 {
+    let Some(norm) = norm(&problem.op).filter(|norm| norm.eps() > 0.0) else { return 0.0 };
+    let weight = largest(inputs, "weight").map_or(1.0, |w| w + norm.weight_offset().abs() as f64).max(1.0);
+    let moved = 4.0 * weight * problem.dtype.smallest_normal() / (norm.eps() as f64).sqrt();
+    moved + rounded_affine(problem, inputs)
 }

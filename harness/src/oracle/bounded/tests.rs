@@ -131,6 +131,10 @@ impl<const ORDER: usize> Real for Single<ORDER> {
         Single(1.0 / self.0.sqrt())
     }
 
+    fn computed(self) -> Self {
+        self
+    }
+
     fn stored(self, dtype: DType) -> Self {
         Single(dtype.round(f64::from(self.0)) as f32)
     }
@@ -300,6 +304,25 @@ fn what_is_exact_has_no_error() {
     // A power of two moves the exponent; only what underflows is lost.
     assert!((x * Bounded::exact(0.25)).error() < 1e-44 && (x / Bounded::exact(8.0)).error() < 1e-44);
     assert!(Bounded::constant(0.1).error() > 0.0);
+}
+
+#[test]
+fn what_is_not_finite_is_so_exactly() {
+    let (one, infinite) = (Bounded::exact(1.0), Bounded::exact(f64::INFINITY));
+    for exact in
+        [infinite * one, infinite + one, one - infinite, Bounded::sum([one, one, infinite]), -infinite]
+    {
+        assert!(exact.value().is_infinite() && exact.error() == 0.0, "{exact:?}");
+    }
+    for undefined in [infinite - infinite, infinite * Bounded::exact(0.0), Bounded::exact(f64::NAN).max(one)]
+    {
+        assert!(undefined.value().is_nan() && undefined.error() == 0.0, "{undefined:?}");
+    }
+    // 1/√∞ and what it multiplies.
+    assert_eq!((infinite.recip_sqrt() * one).error(), 0.0);
+    assert_eq!((one / infinite).error(), 0.0);
+    // A factor whose sign is uncertain.
+    assert!((infinite * Bounded::new(1e-9, 1e-6)).error().is_nan());
 }
 
 #[test]

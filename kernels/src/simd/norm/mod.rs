@@ -4,9 +4,9 @@
 //! and `channels` bring the operands of each operation to these two.
 
 mod channels;
-mod moments;
-mod normal;
-mod rows;
+pub(super) mod moments;
+pub(super) mod normal;
+pub(super) mod rows;
 #[cfg(test)]
 mod tests;
 

@@ -22,27 +22,27 @@ const BLOCK: usize = 64 * STREAMS;
 
 /// Mean and biased variance. The mean is `pivot + shift`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moments {
-    pub(super) pivot: f32,
-    pub(super) shift: f64,
-    pub(super) variance: f64,
+pub(in crate::simd) struct Moments {
+    pub(in crate::simd) pivot: f32,
+    pub(in crate::simd) shift: f64,
+    pub(in crate::simd) variance: f64,
 }
 
 impl Moments {
     /// Moments that are known, not measured.
-    pub(super) fn known(mean: f64, variance: f64) -> Self {
+    pub(in crate::simd) fn known(mean: f64, variance: f64) -> Self {
         let pivot = mean as f32;
         let shift = if pivot.is_finite() { mean - pivot as f64 } else { 0.0 };
         Moments { pivot, shift, variance }
     }
 
-    pub(super) fn mean(&self) -> f64 {
+    pub(in crate::simd) fn mean(&self) -> f64 {
         self.pivot as f64 + self.shift
     }
 
     /// The moments of all elements of some runs.
     #[inline(always)]
-    pub(super) fn of<'a, L: Lanes, T: Element>(
+    pub(in crate::simd) fn of<'a, L: Lanes, T: Element>(
         lanes: L,
         runs: impl Iterator<Item = &'a [T]> + Clone,
         n: usize,
@@ -116,7 +116,7 @@ fn guess<L: Lanes, T: Element>(lanes: L, x: &[T]) -> f32 {
 
 /// Mean of squares.
 #[inline(always)]
-pub(super) fn mean_square<L: Lanes, T: Element>(lanes: L, x: &[T]) -> f64 {
+pub(in crate::simd) fn mean_square<L: Lanes, T: Element>(lanes: L, x: &[T]) -> f64 {
     #[cold]
     #[inline(never)]
     fn in_f64<T: Element>(x: &[T]) -> f64 {

@@ -7,14 +7,14 @@ use crate::simd::lanes::Lanes;
 /// Mean and 1/√(variance + eps) as the element-wise step uses them. The mean has two parts, so
 /// that x − mean is accurate however large the mean is.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Normal {
-    pub(super) mean: f32,
-    pub(super) mean_low: f32,
-    pub(super) rstd: f32,
+pub(in crate::simd) struct Normal {
+    pub(in crate::simd) mean: f32,
+    pub(in crate::simd) mean_low: f32,
+    pub(in crate::simd) rstd: f32,
 }
 
 impl Normal {
-    pub(super) fn new(moments: &Moments, eps: f32) -> Self {
+    pub(in crate::simd) fn new(moments: &Moments, eps: f32) -> Self {
         Normal {
             mean: moments.pivot,
             mean_low: moments.shift as f32,
@@ -25,7 +25,7 @@ impl Normal {
 
 /// Weights and biases: one for each element, or one for all.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Affine<'a, T> {
+pub(in crate::simd) enum Affine<'a, T> {
     Each { weight: Option<&'a [T]>, bias: Option<&'a [T]> },
     One { weight: f32, bias: f32 },
 }
@@ -35,16 +35,16 @@ const FARTHEST: usize = 64 << 10;
 
 /// How a run goes through the caches.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Traffic {
+pub(in crate::simd) struct Traffic {
     /// Bytes to the place that will be read in the same order when this run is done.
-    pub(super) ahead: usize,
+    pub(in crate::simd) ahead: usize,
     /// Whether the result is written past the caches.
-    pub(super) past_caches: bool,
+    pub(in crate::simd) past_caches: bool,
 }
 
 impl Traffic {
     /// Of elements that are followed by as many others, such as a row by a row.
-    pub(super) fn of<T>(x: &[T], past_caches: bool) -> Self {
+    pub(in crate::simd) fn of<T>(x: &[T], past_caches: bool) -> Self {
         Traffic { ahead: size_of_val(x), past_caches }
     }
 }
@@ -52,7 +52,7 @@ impl Traffic {
 /// What becomes of the elements of a run, a vector at a time.
 ///
 /// A trait where a closure would do, because a closure cannot be `#[inline(always)]`.
-pub(super) trait Step<L: Lanes> {
+pub(in crate::simd) trait Step<L: Lanes> {
     /// The result for x, the vector of elements i, i + 1, …
     fn apply(&self, lanes: L, i: usize, x: L::F) -> L::F;
 }
@@ -60,9 +60,9 @@ pub(super) trait Step<L: Lanes> {
 /// Takes a step with every element of a run, while the run behind it comes nearer: its statistics are
 /// what mostly follows.
 #[inline(always)]
-pub(super) fn map<L: Lanes, T: Element>(
+pub(in crate::simd) fn map<L: Lanes, X: Element, T: Element>(
     lanes: L,
-    x: &[T],
+    x: &[X],
     out: &mut [T],
     traffic: Traffic,
     step: &impl Step<L>,
@@ -91,7 +91,7 @@ pub(super) fn map<L: Lanes, T: Element>(
 
 /// Elements i.. of a slice, as many as there are lanes or elements.
 #[inline(always)]
-pub(super) fn load_at<L: Lanes, T: Element>(lanes: L, x: &[T], i: usize) -> L::F {
+pub(in crate::simd) fn load_at<L: Lanes, T: Element>(lanes: L, x: &[T], i: usize) -> L::F {
     match x.get(i..i + L::N) {
         Some(x) => lanes.load_as(x),
         None => lanes.load_partial(&x[i..], 0.0),
@@ -159,11 +159,11 @@ impl<L: Lanes> Step<L> for One<L> {
 
 /// Normalizes a run of elements that share their statistics.
 #[inline(always)]
-pub(super) fn normalize<L: Lanes, T: Element>(
+pub(in crate::simd) fn normalize<L: Lanes, X: Element, T: Element>(
     lanes: L,
     normal: &Normal,
     affine: Affine<T>,
-    x: &[T],
+    x: &[X],
     out: &mut [T],
     traffic: Traffic,
 ) {

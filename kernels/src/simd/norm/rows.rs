@@ -17,7 +17,7 @@ use crate::simd::lanes::{Kernel, Lanes, MAX_LANES};
 /// which are not asked. Half of it was tried on Zen 5: results of 16 MB took 0.75 to 1.13 of the time, and 0.86
 /// to 1.30 at two threads (`kernels/TUNING.md`, "Norms"). Twice was not tried: results from 32 to 64 MiB would
 /// be written as smaller ones are.
-pub(super) const PAST_CACHES: usize = 32 << 20;
+pub(in crate::simd) const PAST_CACHES: usize = 32 << 20;
 
 /// Layer norm of some rows.
 struct LayerRows<'a, T> {
