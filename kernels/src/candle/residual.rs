@@ -74,7 +74,8 @@ impl HasKernel for AddLayerNorm {
         Ok(Box::new(move || {
             let sum = (&x + &residual)?;
             let out = if widens {
-                norm.forward(&(x.to_dtype(DType::F32)? + residual.to_dtype(DType::F32)?)?)?.to_dtype(x.dtype())?
+                norm.forward(&(x.to_dtype(DType::F32)? + residual.to_dtype(DType::F32)?)?)?
+                    .to_dtype(x.dtype())?
             } else {
                 norm.forward(&sum)?
             };

@@ -175,7 +175,8 @@ fn add<L: Lanes, T: Element, S: Element>(lanes: L, x: &[T], residual: &[T], sum:
     }
     let whole = x.len() / L::N * L::N;
     if whole < x.len() {
-        let (x, residual) = (lanes.load_partial(&x[whole..], 0.0), lanes.load_partial(&residual[whole..], 0.0));
+        let (x, residual) =
+            (lanes.load_partial(&x[whole..], 0.0), lanes.load_partial(&residual[whole..], 0.0));
         lanes.store_partial(to.into_remainder(), lanes.add(x, residual));
     }
 }

@@ -38,10 +38,15 @@ fn misreading(
     operand: &'static str,
     change: fn(&dyn AddNorm, &mut Vec<f64>),
 ) -> Specimen {
-    fault(name, about, |_| true, move |problem, inputs| {
-        let spec = add_norm(problem).ok_or_else(unsupported)?;
-        naive(problem, &misread(problem, inputs, operand, |values| change(spec, values))?)
-    })
+    fault(
+        name,
+        about,
+        |_| true,
+        move |problem, inputs| {
+            let spec = add_norm(problem).ok_or_else(unsupported)?;
+            naive(problem, &misread(problem, inputs, operand, |values| change(spec, values))?)
+        },
+    )
 }
 
 fn any(_: &dyn AddNorm) -> bool {
@@ -54,19 +59,32 @@ fn sums() -> Vec<Specimen> {
         misreading("residual-subtracted", "x − residual.", "residual", |_, r| {
             r.iter_mut().for_each(|r| *r = -*r);
         }),
-        misreading("residual-added-twice", "The epilogue of the product before has added it already.", "residual", {
-            |_, r| r.iter_mut().for_each(|r| *r *= 2.0)
-        }),
-        misreading("residual-of-the-first-row", "One row of the residual serves for all.", "residual", |spec, r| {
-            let first = r[..spec.width().min(r.len())].to_vec();
-            r.chunks_mut(spec.width().max(1)).for_each(|row| row.copy_from_slice(&first[..row.len()]));
-        }),
-        misreading("residual-tail-not-added", "The last elements of a row, no whole vector, stay x.", "residual", {
+        misreading(
+            "residual-added-twice",
+            "The epilogue of the product before has added it already.",
+            "residual",
+            { |_, r| r.iter_mut().for_each(|r| *r *= 2.0) },
+        ),
+        misreading(
+            "residual-of-the-first-row",
+            "One row of the residual serves for all.",
+            "residual",
             |spec, r| {
-                let whole = spec.width() / 8 * 8;
-                r.chunks_mut(spec.width().max(1)).for_each(|row| row[whole..].fill(0.0));
-            }
-        }),
+                let first = r[..spec.width().min(r.len())].to_vec();
+                r.chunks_mut(spec.width().max(1)).for_each(|row| row.copy_from_slice(&first[..row.len()]));
+            },
+        ),
+        misreading(
+            "residual-tail-not-added",
+            "The last elements of a row, no whole vector, stay x.",
+            "residual",
+            {
+                |spec, r| {
+                    let whole = spec.width() / 8 * 8;
+                    r.chunks_mut(spec.width().max(1)).for_each(|row| row[whole..].fill(0.0));
+                }
+            },
+        ),
         fault(
             "residual-sum-not-rounded",
             "The norm takes the sum as it was before it was stored.",
@@ -91,18 +109,29 @@ fn sums() -> Vec<Specimen> {
 }
 
 fn results_and_rows() -> Vec<Specimen> {
-    let second = |name, about, of: fn(&Problem, &Inputs) -> Result<Vec<f32>, touchstone_kernels::BackendError>| {
-        fault(name, about, |spec| spec.residual().sum, move |problem, inputs| {
-            let wrong = of(problem, inputs)?;
-            mistaken(problem, &naive(problem, inputs)?, |name, values| {
-                if name == "sum" {
-                    values.iter_mut().zip(&wrong).for_each(|(value, wrong)| *value = f64::from(*wrong));
-                }
-            })
-        })
-    };
+    let second =
+        |name, about, of: fn(&Problem, &Inputs) -> Result<Vec<f32>, touchstone_kernels::BackendError>| {
+            fault(
+                name,
+                about,
+                |spec| spec.residual().sum,
+                move |problem, inputs| {
+                    let wrong = of(problem, inputs)?;
+                    mistaken(problem, &naive(problem, inputs)?, |name, values| {
+                        if name == "sum" {
+                            values
+                                .iter_mut()
+                                .zip(&wrong)
+                                .for_each(|(value, wrong)| *value = f64::from(*wrong));
+                        }
+                    })
+                },
+            )
+        };
     vec![
-        second("residual-sum-is-x", "x is handed over in place of the sum.", |_, inputs| operand(inputs, "x")),
+        second("residual-sum-is-x", "x is handed over in place of the sum.", |_, inputs| {
+            operand(inputs, "x")
+        }),
         second("residual-sum-is-normalized", "The result is handed over twice.", |problem, inputs| {
             let out = naive(problem, inputs)?;
             Ok(out.get("out").ok_or_else(unsupported)?.to_f64().into_iter().map(|x| x as f32).collect())
@@ -118,7 +147,12 @@ fn norms() -> Vec<Specimen> {
             any,
             Way { statistics_of_x: true, ..Way::RIGHT },
         ),
-        way("residual-eps-outside", "eps is added to the root.", any, Way { eps_outside: true, ..Way::RIGHT }),
+        way(
+            "residual-eps-outside",
+            "eps is added to the root.",
+            any,
+            Way { eps_outside: true, ..Way::RIGHT },
+        ),
         way(
             "residual-normalized-then-added",
             "x is normalized and the residual is added after it.",
@@ -180,7 +214,8 @@ impl Way {
                 if self.eps_outside { 1.0 / (variance.sqrt() + eps) } else { 1.0 / (variance + eps).sqrt() };
             out.extend(taken.iter().enumerate().map(|(i, s)| {
                 let weight = weight.as_ref().map_or(1.0, |weight| offset + weight[i]);
-                let y = ((f64::from(*s) - mean) * rstd) as f32 * weight + bias.as_ref().map_or(0.0, |bias| bias[i]);
+                let y = ((f64::from(*s) - mean) * rstd) as f32 * weight
+                    + bias.as_ref().map_or(0.0, |bias| bias[i]);
                 if self.adds_after { y + residual[i] } else { y }
             }));
         }

@@ -8,8 +8,8 @@ use touchstone_kernels::op::residual::{AddLayerNorm, AddRmsNorm, Residual};
 use touchstone_kernels::{DType, Inputs, Problem, Tensor};
 
 use super::AddNorm;
-use crate::oracle::{Bounded, ExpectedResult, Formula, Operands, Real, by_formula};
 use crate::families;
+use crate::oracle::{Bounded, ExpectedResult, Formula, Operands, Real, by_formula};
 
 /// The results of one of the two operations.
 pub(super) fn expect(
@@ -49,7 +49,8 @@ pub(super) fn norm_of_sums(
     inputs: &Inputs,
 ) -> Option<(Problem, Inputs)> {
     let norm = Problem::new(spec.norm(), problem.dtype).ok()?;
-    let x = Tensor::from_f64(problem.dtype, &norm.operands()[0].shape, &sums::<f64>(&Operands::new(inputs))).ok()?;
+    let x = Tensor::from_f64(problem.dtype, &norm.operands()[0].shape, &sums::<f64>(&Operands::new(inputs)))
+        .ok()?;
     let affine = inputs.iter().filter(|(name, _)| ["weight", "bias"].contains(name));
     let tensors = std::iter::once(("x", x)).chain(affine.map(|(name, tensor)| (name, tensor.clone())));
     let inputs = Inputs::new(&norm, tensors).ok()?;
