@@ -63,7 +63,7 @@ fn sums() -> Vec<Specimen> {
             "residual-added-twice",
             "The epilogue of the product before has added it already.",
             "residual",
-            { |_, r| r.iter_mut().for_each(|r| *r *= 2.0) },
+            |_, r| r.iter_mut().for_each(|r| *r *= 2.0),
         ),
         misreading(
             "residual-of-the-first-row",
@@ -78,11 +78,9 @@ fn sums() -> Vec<Specimen> {
             "residual-tail-not-added",
             "The last elements of a row, no whole vector, stay x.",
             "residual",
-            {
-                |spec, r| {
-                    let whole = spec.width() / 8 * 8;
-                    r.chunks_mut(spec.width().max(1)).for_each(|row| row[whole..].fill(0.0));
-                }
+            |spec, r| {
+                let whole = spec.width() / 8 * 8;
+                r.chunks_mut(spec.width().max(1)).for_each(|row| row[whole..].fill(0.0));
             },
         ),
         fault(
