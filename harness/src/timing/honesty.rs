@@ -42,10 +42,9 @@ pub const AUDITS: usize = 1 + PAUSES.len();
 
 /// How many audits there are at most, those included in which the host took a processor away: they acquit, and
 /// do not convict. A call of two threads takes twice as long when one of them waits for its processor, and
-/// on a shared host one row in a thousand met that three times in turn.
+/// on a shared host one row of 836 met that three times in turn.
 ///
-/// A choice. With half, one audit more than undisturbed ones are wanted would be all; with twice, a row that is
-/// suspect takes half a minute.
+/// A choice. With half, a shared host leaves one spare audit; with twice, a suspect row takes half a minute.
 pub const MOST_AUDITS: usize = 8;
 
 /// How long is waited before the second audit, and before each later one. A machine that works for somebody else

@@ -24,7 +24,7 @@ pub(crate) fn register(registry: &mut Registry) {
     registry.add(Naive);
 }
 
-/// The backend `naive`: every operation with every field, in every storage type.
+/// The backend `naive`: every operation of this crate with every field, in every storage type.
 #[derive(Clone, Copy, Debug)]
 pub struct Naive;
 

@@ -8,7 +8,7 @@
 //! | `buffer`, `cut` | memory of a kernel's own, and pieces of a caller's |
 //! | `threads`, `seats` | sharing rows out among threads, and a processor for each of these |
 //! | `math` | elementary functions over lanes |
-//! | `activation`, `attention`, `norm`, `rope`, `softmax` | one file per family |
+//! | `activation`, `attention`, `norm`, `residual`, `rope`, `softmax` | one file per family |
 //! | [`peaks`] | the machine's own limits: FMA, read, copy |
 //!
 //! Storage types below f32 are converted on load and store; everything is computed in f32.
